@@ -1,0 +1,78 @@
+"""How an object finds its pictures without knowing who draws them.
+
+Law: a display never raises and never imports more than it needs. What is shown when a picture fails is
+the text, with a line that says why.
+
+`PROVIDER` is the one upward reference of the package. It is a name, imported on the first display, so
+that a cluster in a script never loads the notebook.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+PROVIDER: Final = "agentflow.notebook"
+
+View = Callable[[Any], Any]
+_V = TypeVar("_V", bound=View)
+_registry: dict[tuple[str, type], View] = {}
+
+
+def view(kind: str, subject: type) -> Callable[[_V], _V]:
+    """Register a function as the view of this kind for objects of a type and its subclasses.
+
+    Parameters
+    ----------
+    kind : str
+        `html`, `svg`, `text` or `widget`.
+    subject : type
+        What it shows.
+
+    Examples
+    --------
+    >>> class Thing(Viewable): ...
+    >>> @view("html", Thing)
+    ... def thing_html(thing):
+    ...     return "<b>a thing</b>"
+    >>> Thing()._repr_mimebundle_()["text/html"]
+    '<b>a thing</b>'
+    """
+
+    def register(function: _V) -> _V:
+        _registry[kind, subject] = function
+        return function
+
+    return register
+
+
+def find(kind: str, subject: type) -> View | None:
+    """Give the view of this kind for a type, importing those who draw if need be."""
+    importlib.import_module(PROVIDER)
+    for base in subject.__mro__:
+        if (found := _registry.get((kind, base))) is not None:
+            return found
+    return None
+
+
+class Viewable:
+    """Mixin of the objects that people leave at the end of a cell. It costs nothing until displayed."""
+
+    __slots__ = ()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
+        """Give every form in which a front end may show the object."""
+        bundle: dict[str, Any] = {}
+        failures = []
+        for kind, mime in (("text", "text/plain"), ("html", "text/html")):
+            try:
+                draw = find(kind, type(self))
+                if draw is not None:
+                    bundle[mime] = draw(self)
+            except Exception as error:
+                # A picture must never break the experiment: the text says what failed.
+                failures.append(f"({kind} view failed: {type(error).__name__}: {error})")
+        text = bundle.get("text/plain") or repr(self)
+        bundle["text/plain"] = "\n".join([text, *failures])
+        return bundle
