@@ -1,0 +1,1 @@
+"""The machines that agentflow itself puts on the network: masters, workers and clients."""
