@@ -1,0 +1,1 @@
+"""What a person holds: clusters, simulations, runs and their tables."""

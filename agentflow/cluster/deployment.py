@@ -1,0 +1,209 @@
+"""The nodes of a cluster, whichever clock moves them: what `Cluster` and `Simulation` have in common.
+
+Law: nothing here waits. It adds nodes to a host and reads what they hold; the drivers move time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentflow.core.control.commands import RegisterWorker
+from agentflow.core.control.plane import Plane
+from agentflow.core.nodes.client import Client
+from agentflow.core.nodes.master import Master, MasterConfig
+from agentflow.core.nodes.worker import Worker
+from agentflow.core.raft import RaftConfig, Stored
+from agentflow.core.scheduling import HealthCheckConfig
+from agentflow.errors import InvalidConfig, NoSuchNode
+from agentflow.ids import NodeId
+from agentflow.runtime.host import Host
+from agentflow.storage.memory import MemoryDisk
+
+EPOCHS_PER_LIFE = 1 << 20
+"""A worker told to start over within one life counts on from its incarnation times this."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerSpec:
+    """What a worker offers.
+
+    Parameters
+    ----------
+    group : str
+        The group it belongs to.
+    max_tasks : int
+        Attempts it runs at once.
+    cpu_cores : float
+        Cores it counts its load against.
+    gpu_count : int
+        GPUs it offers, as the resource `gpu`.
+    resources : mapping
+        Further resources, by name.
+    attributes : mapping
+        What `requires=` may ask for.
+    """
+
+    group: str = "default"
+    max_tasks: int = 4
+    cpu_cores: float = 4.0
+    gpu_count: int = 0
+    resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    attributes: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.group, str) or not self.group:
+            raise InvalidConfig(f"a worker's group is a name, not {self.group!r}", field="group")
+        if not isinstance(self.max_tasks, int) or isinstance(self.max_tasks, bool) or self.max_tasks < 1:
+            raise InvalidConfig(
+                f"max_tasks={self.max_tasks!r}: a worker runs at least one task at once", field="max_tasks"
+            )
+        if not isinstance(self.cpu_cores, int | float) or not self.cpu_cores > 0:
+            raise InvalidConfig(f"cpu_cores={self.cpu_cores!r} is not a positive number", field="cpu_cores")
+        if not isinstance(self.gpu_count, int) or self.gpu_count < 0:
+            raise InvalidConfig(f"gpu_count={self.gpu_count!r} is not a count", field="gpu_count")
+        for name, amount in self.resources.items():
+            if not isinstance(amount, int | float) or not amount >= 0:
+                raise InvalidConfig(
+                    f"resource {name!r} is {amount!r}; it cannot be negative", field="resources"
+                )
+
+    def registration(self, worker_id: NodeId, epoch: int) -> RegisterWorker:
+        """The command by which a worker of this kind registers."""
+        resources = dict(self.resources)
+        if self.gpu_count:
+            resources["gpu"] = float(self.gpu_count)
+        return RegisterWorker(
+            worker=worker_id,
+            epoch=epoch,
+            group=self.group,
+            slots=self.max_tasks,
+            cpu_cores=float(self.cpu_cores),
+            resources=tuple(sorted((name, float(amount)) for name, amount in resources.items())),
+            attributes=tuple(sorted(self.attributes.items())),
+        )
+
+
+class Deployment:
+    """Masters, workers and clients on one host.
+
+    Parameters
+    ----------
+    host : Host
+        Where they live.
+    raft : RaftConfig
+        Settings of the masters; `peers` is filled in.
+    health : HealthCheckConfig
+        How often workers beat, and when silence means death.
+    masters : int
+        How many.
+    seed : int
+        Fixes every election time-out.
+    disk : callable, optional
+        Makes a master's disk; by default one in memory that outlives a kill.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        *,
+        raft: RaftConfig,
+        health: HealthCheckConfig,
+        masters: int,
+        seed: int,
+        disk: Callable[[NodeId], Any] = MemoryDisk,
+    ) -> None:
+        self.host = host
+        self.health = health
+        self.seed = seed
+        self.master_ids = tuple(f"master-{i + 1}" for i in range(masters))
+        self.worker_specs: dict[NodeId, WorkerSpec] = {}
+        self._workers_made = 0
+        self._clients: dict[NodeId, None] = {}
+        self.raft = dataclasses.replace(raft, peers=self.master_ids)
+        self.config = MasterConfig(
+            raft=self.raft,
+            offline_after=health.offline_after_secs,
+            reorder_after=2 * health.heartbeat_interval_secs,
+        )
+        for node_id in self.master_ids:
+            host.add(node_id, self._make_master, disk(node_id))
+
+    # --- making nodes -------------------------------------------------------------------------------------
+
+    def _make_master(self, node_id: NodeId, stored: Stored | None, incarnation: int, now: float) -> Master:
+        seed = self.seed * 1_000_003 + incarnation
+        return Master(node_id, self.config, stored=stored or Stored(), seed=seed, now=now)
+
+    def add_worker(self, spec: WorkerSpec) -> NodeId:
+        """Start a worker; give its id."""
+        self._workers_made += 1
+        while (worker_id := f"worker-{self._workers_made}") in self.host.nodes:
+            self._workers_made += 1  # a client has that name
+        self.worker_specs[worker_id] = spec
+        self.host.add(worker_id, self._make_worker)
+        return worker_id
+
+    def _make_worker(self, node_id: NodeId, stored: Any, incarnation: int, now: float) -> Worker:
+        epoch = incarnation * EPOCHS_PER_LIFE
+        registration = self.worker_specs[node_id].registration(node_id, epoch)
+        return Worker(registration, self.master_ids, self.health.heartbeat_interval_secs, now)
+
+    def remove_worker(self, worker_id: NodeId) -> None:
+        """Take a worker off the host."""
+        del self.worker_specs[worker_id]
+        self.host.remove(worker_id)
+
+    def add_client(self, client_id: NodeId) -> None:
+        """Start a client, unless one of that name is there."""
+        if client_id in self._clients:
+            return
+        if client_id in self.host.nodes:
+            raise InvalidConfig(
+                f"{client_id!r} is a node already; give the client another name", field="name"
+            )
+        self._clients[client_id] = None
+        self.host.add(client_id, self._make_client)
+
+    def _make_client(self, node_id: NodeId, stored: Any, incarnation: int, now: float) -> Client:
+        retry = max(0.05, self.raft.election_timeout_ms / 1000)
+        return Client(node_id, self.master_ids, retry, first=(incarnation << 32) + 1)
+
+    # --- reading nodes ------------------------------------------------------------------------------------
+
+    def master(self, node_id: NodeId) -> Master | None:
+        """The master's machine; None while it is down."""
+        machine = self.host.machine(node_id)
+        assert machine is None or isinstance(machine, Master)
+        return machine
+
+    def leader(self) -> NodeId | None:
+        """The master that leads the highest term of those up, once it serves; None without one."""
+        leading = [
+            machine
+            for node_id in self.master_ids
+            if (machine := self.master(node_id)) is not None and machine.is_serving
+        ]
+        return max(leading, key=lambda machine: machine.raft.term).id if leading else None
+
+    def plane(self) -> Plane:
+        """The control plane to read from: the leader's, else the one that has applied most."""
+        leader = self.leader()
+        if leader is not None and (machine := self.master(leader)) is not None:
+            return machine.plane
+        up = [machine for node_id in self.master_ids if (machine := self.master(node_id)) is not None]
+        return max(up, key=lambda machine: machine.raft.applied).plane if up else Plane()
+
+    def check_node(self, node_id: NodeId) -> NodeId:
+        """Refuse an id that names no node of the host."""
+        if node_id not in self.host.nodes:
+            known = ", ".join(self.host.nodes)
+            raise NoSuchNode(f"there is no node {node_id!r}; there are: {known}", node=node_id)
+        return node_id
+
+
+def default_cores() -> float:
+    """Cores of this machine, for workers that are threads of one process."""
+    return float(os.cpu_count() or 1)

@@ -1,0 +1,239 @@
+"""How an order becomes work: on a worker's threads for real, or at its time in a simulation.
+
+Law: every order that was launched comes back as one completion, whatever fails on the way; and a worker's
+life ends with its runner, so that what a dead worker's threads still do is kept by nobody.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from agentflow.cluster.calls import Workbench
+from agentflow.core.control.commands import Completion
+from agentflow.core.nodes.messages import Order
+from agentflow.executors import InlineRunner, Runner, ThreadRunner, perform
+from agentflow.executors.base import Outcome
+from agentflow.ids import AttemptId, NodeId
+from agentflow.runtime.virtual import VirtualDriver
+
+_log = logging.getLogger("agentflow")
+
+
+class Life:
+    """What runs one life of a worker.
+
+    Parameters
+    ----------
+    runner : Runner
+        Runs the tasks' functions.
+    owned : bool
+        Whether the runner ends with the life; one that the user made does not.
+    bench : Workbench
+        Turns orders into calls.
+    """
+
+    def __init__(self, runner: Runner, owned: bool, bench: Workbench) -> None:
+        self.runner = runner
+        self.owned = owned
+        self.orders: dict[AttemptId, Order] = {}
+        self._unwanted: set[AttemptId] = set()
+        self._last: dict[str, Order] = {}
+        self._bench = bench
+        # A runner that may send calls elsewhere gets them whole, with every argument in its place. What is
+        # no call of the user's is then done here, by a thread: it concerns values that are here.
+        self._is_here = isinstance(runner, ThreadRunner | InlineRunner)
+        self._helper: Runner | None = None
+
+    def start(self, order: Order, done: Callable[[Completion], None]) -> None:
+        """Start an order; its end is told to `done`."""
+        attempt, bench, orders, unwanted = order.attempt, self._bench, self.orders, self._unwanted
+
+        def finish(key: int, outcome: Outcome) -> None:
+            keep = key not in unwanted
+            unwanted.discard(key)
+            orders.pop(key, None)
+            done(bench.complete(order, outcome, keep=keep))
+
+        orders[attempt] = order
+        try:
+            away = not self._is_here and bench.is_users(order)
+            call = bench.call_of(order) if away else functools.partial(self._perform, order)
+            self._runner_of(order).start(attempt, call, finish)
+        except BaseException:
+            orders.pop(attempt, None)
+            raise
+
+    def _perform(self, order: Order) -> Any:
+        self._last[threading.current_thread().name] = order
+        return self._bench.perform(order)
+
+    def _runner_of(self, order: Order) -> Runner:
+        if self._is_here or self._bench.is_users(order):
+            return self.runner
+        if self._helper is None:
+            self._helper = ThreadRunner(f"{getattr(self.runner, 'name', 'runner')}/here", 1, capture=0)
+        return self._helper
+
+    def abandon(self, attempt: AttemptId) -> str | None:
+        """Want an attempt no more; name what goes on with it all the same.
+
+        The plane gives its slot away at once, so a thread that cannot be stopped gets a substitute.
+        """
+        runner = self._runner_of(self.orders[attempt])
+        if runner.abandon(attempt):
+            self.orders.pop(attempt, None)
+            return None
+        self._unwanted.add(attempt)
+        return runner.replace(attempt)
+
+    def end(self, timeout_secs: float) -> list[str]:
+        """Take back what has not begun, end the runner, and name the work that still runs."""
+        for attempt, order in list(self.orders.items()):
+            self._unwanted.add(attempt)
+            if self._runner_of(order).abandon(attempt):
+                self.orders.pop(attempt, None)
+        left = self.runner.close(timeout_secs) if self.owned else []
+        if self._helper is not None:
+            left += self._helper.close(timeout_secs)
+        return [self._described(name) for name in left]
+
+    def _described(self, name: str) -> str:
+        order = self._last.get(name)
+        return name if order is None else f"{order.id!r} of {order.run} (in thread {name})"
+
+
+class RunnerLauncher:
+    """Gives each life of a worker a runner of its own.
+
+    Parameters
+    ----------
+    bench : Workbench
+        Turns orders into calls.
+    make : callable
+        `make(worker id)` gives a runner, and whether it ends with that life of the worker.
+    """
+
+    def __init__(self, bench: Workbench, make: Callable[[NodeId], tuple[Runner, bool]]) -> None:
+        self._bench = bench
+        self._make = make
+        self._lives: dict[NodeId, tuple[int, Life]] = {}
+        self._retired: list[tuple[threading.Thread, Life]] = []
+        self._overdue: dict[AttemptId, tuple[NodeId, str]] = {}
+        self.is_closing = False
+        """Set before everything stops: what is abandoned from then on needs no substitute."""
+
+    @property
+    def overdue(self) -> list[str]:
+        """Attempts that were given up and still run: a thread cannot be stopped from outside."""
+        return [said for _, said in list(self._overdue.values())]
+
+    def launch(
+        self,
+        node_id: NodeId,
+        incarnation: int,
+        attempt: AttemptId,
+        work: Order,
+        done: Callable[[Completion], None],
+    ) -> None:
+        """Start an order on its worker's runner."""
+        overdue = self._overdue
+
+        def finish(completion: Completion) -> None:
+            if overdue:
+                overdue.pop(attempt, None)
+            done(completion)
+
+        self._life(node_id, incarnation).start(work, finish)
+
+    def abandon(self, node_id: NodeId, incarnation: int, attempt: AttemptId) -> None:
+        """Take an attempt out of its runner's queue, or want its result no more."""
+        born, life = self._lives.get(node_id, (0, None))
+        if self.is_closing or life is None or born != incarnation:
+            return
+        order = life.orders.get(attempt)
+        if order is None:
+            return
+        # Noted first: the work may end, and take the note away, while this goes on.
+        self._overdue[attempt] = (node_id, f"{order.id!r} of {order.run} (attempt {attempt} on {node_id})")
+        left = life.abandon(attempt)
+        if left is None:
+            self._overdue.pop(attempt, None)
+        else:
+            fact = "%r of %s was given up and goes on in %s; another thread takes its place"
+            _log.warning(fact, order.id, order.run, left, extra={"node": node_id, "attempt": attempt})
+
+    def _life(self, node_id: NodeId, incarnation: int) -> Life:
+        born, life = self._lives.get(node_id, (0, None))
+        if life is None or born != incarnation:
+            self.retire(node_id)
+            life = Life(*self._make(node_id), self._bench)
+            self._lives[node_id] = (incarnation, life)
+        return life
+
+    def retire(self, node_id: NodeId) -> None:
+        """End the life of a worker that is gone, without waiting for what it still does."""
+        _, life = self._lives.pop(node_id, (0, None))
+        if life is None:
+            return
+        for attempt in [each for each, (node, _) in list(self._overdue.items()) if node == node_id]:
+            self._overdue.pop(attempt, None)
+        # Ending processes takes a while, and the caller may be the loop.
+        thread = threading.Thread(
+            target=life.end, args=(0.0,), name=f"agentflow-retire-{node_id}", daemon=True
+        )
+        thread.start()
+        self._retired.append((thread, life))
+
+    def close(self, timeout_secs: float) -> list[str]:
+        """End every runner; give the names of work that still runs."""
+        for thread, _ in self._retired:
+            thread.join(timeout_secs + 5.0)
+        lives = [*(life for _, life in self._retired), *(life for _, life in self._lives.values())]
+        self._lives, self._retired = {}, []
+        left: list[str] = []
+
+        def end(life: Life) -> None:
+            left.extend(life.end(timeout_secs))
+
+        # Side by side, so that all of them together get the time once.
+        threads = [threading.Thread(target=end, args=(life,), daemon=True) for life in lives[1:]]
+        for thread, life in zip(threads, lives[1:], strict=True):
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter is ending and takes no new threads
+                left += life.end(0.1)
+        for life in lives[:1]:
+            end(life)
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+        return left
+
+
+class VirtualBench:
+    """Performs orders for a virtual driver: at the end of their estimated time, on its own thread.
+
+    Parameters
+    ----------
+    bench : Workbench
+        Turns orders into calls.
+    driver : VirtualDriver
+        Moves the time.
+    """
+
+    def __init__(self, bench: Workbench, driver: VirtualDriver) -> None:
+        self._bench = bench
+        self._driver = driver
+        driver.perform = self.perform
+
+    def perform(self, node_id: NodeId, attempt: AttemptId, order: Order) -> Completion:
+        """Do what an order says, now that its time is over."""
+        # How long it really took is nothing that a seed fixes, so only what came of it is kept.
+        done = perform(functools.partial(self._bench.perform, order), clock=lambda: self._driver.now)
+        now = self._driver.now
+        outcome = Outcome(value=done.value, error=done.error, started=now - order.duration, finished=now)
+        return self._bench.complete(order, outcome)

@@ -1,0 +1,203 @@
+"""Work to put on a simulated cluster: clients of the keys, and workflows.
+
+Law: what is asked, and when, is drawn from the stream the workload is given; so it belongs to the seed.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+from agentflow.cluster.calls import compile_flow
+from agentflow.cluster.facade import CLIENT
+from agentflow.core.control.commands import ClientCommand, KeyCas, KeyGet, KeySet
+from agentflow.core.scheduling import Workflow
+from agentflow.errors import InvalidConfig
+from agentflow.ids import NodeId
+
+if TYPE_CHECKING:
+    from agentflow.cluster.simulating.world import World
+
+__all__ = ["KeyValueLoad", "WorkflowLoad", "Workload"]
+
+
+class Workload(Protocol):
+    """Something that asks the cluster for things while time passes."""
+
+    def begin(self, world: World, rng: random.Random) -> None:
+        """Begin now; `rng` is its own."""
+        ...
+
+
+class KeyValueLoad:
+    """Clients that read and write a few keys; what they see is judged for linearizability.
+
+    Parameters
+    ----------
+    clients : int
+        How many, each with one question at a time.
+    keys : int
+        Over how many keys.
+    every : (float, float)
+        Bounds of the seconds a client thinks between an answer and its next question.
+    mix : (float, float, float)
+        Shares of `set`, `get` and `cas`: (1, 0, 0) only proposes, (0, 1, 0) only reads.
+    timeout : float
+        Seconds after which a client gives up, and does not know.
+    until : float
+        When they stop asking.
+
+    Examples
+    --------
+    >>> from agentflow import Simulation
+    >>> sim = Simulation(masters=3, seed=7)
+    >>> sim.load(KeyValueLoad(clients=2, keys=1))
+    >>> sim.run_for(20).check()
+    <Verdict ok: simulation>
+    """
+
+    def __init__(
+        self,
+        clients: int = 3,
+        keys: int = 3,
+        *,
+        every: tuple[float, float] = (0.0, 0.3),
+        mix: tuple[float, float, float] = (0.4, 0.3, 0.3),
+        timeout: float = 2.0,
+        until: float = math.inf,
+    ) -> None:
+        for field, count in (("clients", clients), ("keys", keys)):
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise InvalidConfig(f"{field}={count!r} is no number above 0", field=field)
+        if len(mix) != 3 or min(mix) < 0 or not sum(mix) > 0:
+            raise InvalidConfig(f"mix={mix!r}: give the shares of set, get and cas", field="mix")
+        low, high = every
+        if not 0 <= low <= high < math.inf:
+            raise InvalidConfig(f"every={every!r}: give two numbers of seconds from 0 up", field="every")
+        self.clients, self.keys, self.every, self.mix = clients, keys, tuple(every), tuple(mix)
+        self.timeout, self.until = timeout, until
+        self.asked = 0
+
+    def begin(self, world: World, rng: random.Random) -> None:
+        """Begin now."""
+        self._world, self._rng = world, rng
+        self._seen: dict[tuple[NodeId, str], Any] = {}
+        number = len(world.loads)
+        for client in range(self.clients):
+            name = f"load-{number}-{client + 1}"
+            world.deployment.add_client(name)
+            world.driver.after(rng.uniform(*self.every), self._next, name)
+
+    def _next(self, client: NodeId) -> None:
+        world, rng = self._world, self._rng
+        if world.driver.now >= self.until:
+            return
+        self.asked += 1
+        key = f"k{rng.randrange(self.keys)}"
+        function = rng.choices(("set", "get", "cas"), self.mix)[0]
+        command: ClientCommand
+        if function == "set":
+            command = KeySet(key, self.asked)
+        elif function == "get":
+            command = KeyGet(key)
+        else:
+            command = KeyCas(key, self._seen.get((client, key)), self.asked)
+        told = functools.partial(self._told, client, key, command)
+        world.command(client, command, self.timeout, callback=told)
+
+    def _told(self, client: NodeId, key: str, command: ClientCommand, result: Any, final: bool) -> None:
+        if isinstance(command, KeyGet):
+            if not isinstance(result, BaseException):
+                self._seen[client, key] = result
+        elif result is None or result is True:
+            self._seen[client, key] = command.value  # type: ignore[union-attr]
+        self._world.driver.after(self._rng.uniform(*self.every), self._next, client)
+
+    def __repr__(self) -> str:
+        return (
+            f"af.KeyValueLoad({self.clients}, {self.keys}, every={self.every}, mix={self.mix}, "
+            f"timeout={self.timeout}, until={_until(self.until)})"
+        )
+
+
+class WorkflowLoad:
+    """Small workflows of random shape, submitted one after another.
+
+    Parameters
+    ----------
+    every : (float, float)
+        Bounds of the seconds between two submissions.
+    tasks : (int, int)
+        Bounds of how many tasks a workflow has.
+    seconds : (float, float)
+        Bounds of how long a task takes.
+    failing : float
+        The share of tasks that raise, whatever their retries.
+    until : float
+        When no more are submitted.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: tuple[float, float] = (0.5, 2.0),
+        tasks: tuple[int, int] = (1, 8),
+        seconds: tuple[float, float] = (0.01, 0.8),
+        failing: float = 0.1,
+        until: float = math.inf,
+    ) -> None:
+        self.every, self.tasks, self.seconds = tuple(every), tuple(tasks), tuple(seconds)
+        self.failing, self.until = failing, until
+        self.submitted = 0
+
+    def begin(self, world: World, rng: random.Random) -> None:
+        """Begin now."""
+        self._world, self._rng = world, rng
+        self._number = len(world.loads)
+        world.driver.after(rng.uniform(*self.every), self._next)
+
+    def _next(self) -> None:
+        world, rng = self._world, self._rng
+        if world.driver.now >= self.until:
+            return
+        self.submitted += 1
+        key = f"load-{self._number}/{self.submitted}"
+        command, table = compile_flow(self._flow(f"flow-{self.submitted}"), key=key, payload=key)
+        world.bench.objects.put(("payload", key), table)
+        world.command(CLIENT, command, 5.0)
+        world.driver.after(rng.uniform(*self.every), self._next)
+
+    def _flow(self, name: str) -> Workflow:
+        rng = self._rng
+        flow = Workflow(name)
+        handles: list[Any] = []
+        for task in range(rng.randint(*self.tasks)):
+            needs = rng.sample(handles, min(len(handles), rng.randint(0, 2)))
+            fails = rng.random() < self.failing
+            seconds = round(rng.uniform(*self.seconds), 3)
+            retries = rng.randint(0, 2)
+            fn = fail if fails else add_up
+            handles.append(flow.add(fn, task, *needs, id=f"t{task}", duration=seconds, retries=retries))
+        return flow
+
+    def __repr__(self) -> str:
+        return (
+            f"af.WorkflowLoad(every={self.every}, tasks={self.tasks}, seconds={self.seconds}, "
+            f"failing={self.failing}, until={_until(self.until)})"
+        )
+
+
+def add_up(*numbers: int) -> int:
+    """What the tasks of a `WorkflowLoad` do."""
+    return sum(numbers)
+
+
+def fail(*numbers: int) -> int:
+    """What those do that fail."""
+    raise ValueError(f"task {numbers[0]} was made to fail")
+
+
+def _until(until: float) -> str:
+    return "float('inf')" if until == math.inf else repr(until)
