@@ -1,0 +1,51 @@
+"""The command line: `agentflow demo` and its siblings."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentflow import __version__
+
+app = typer.Typer(
+    name="agentflow",
+    help="A cluster you can hold in a notebook.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"agentflow {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """A cluster you can hold in a notebook."""
+
+
+@app.command()
+def demo(
+    faults: Annotated[bool, typer.Option(help="Kill the leader and a worker while it runs.")] = True,
+    seed: Annotated[int, typer.Option(help="Fixes the election time-outs and which worker dies.")] = 0,
+    masters: Annotated[int, typer.Option(help="How many masters.")] = 3,
+    workers: Annotated[int, typer.Option(help="How many workers.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Find out what this interpreter's standard library leans on, and survive a killed leader on the way."""
+    from agentflow.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(faults=faults, seed=seed, masters=masters, workers=workers, as_json=json))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
