@@ -100,7 +100,7 @@ class Simulation(ByHand, Breaking, Past):
             nodes=own,
         )
         self._move_in(World(spec, self._journal, network=network))
-        self._judged = judged
+        self.judged = judged
 
     def __repr__(self) -> str:
         runs = f" {len(self._runs)} runs" if self._runs else ""

@@ -5,6 +5,7 @@ import random
 import pytest
 
 import agentflow as af
+from agentflow.core.agents.messages import AgentMessage
 from agentflow.core.nodes import messages
 from agentflow.core.raft.messages import Message, MessageType
 from agentflow.transport.codec import TYPES, MessageCodec, Undecodable
@@ -33,6 +34,8 @@ def everything(cluster):
     client = cluster.client("c1")
     client.set("x", {"a": [1, 2.5, None, True, "ü", b"\x00"]})
     client.cas("x", None, 1)
+    letter = AgentMessage("notification", {"x": [1, None]}, to=cluster.agent("agent-2").id)
+    cluster.agent("agent-1").send_to_agent(letter)
     run.release()
     cluster.remove_worker("worker-1")
     return run, client.get("x")

@@ -131,7 +131,7 @@ class Base(Facade):
         self._copies = Copies()
         self._whole = (0, 0.0)
         self._given: dict[RunId, tuple[TaskId, ...]] = {}
-        self._judged = False
+        self.judged = False
 
     def _move_in(self, world: World) -> None:
         """Take a world for one's own."""
@@ -239,11 +239,9 @@ class Base(Facade):
         driver = self._world.driver
         if whole:
             self._whole = (driver.steps, driver.now)
-        if self._judged:
-            self._judge_on()
 
-    def _judge_on(self) -> None:
-        """Judge what happened since the last time."""
+    def judge_on(self) -> None:
+        """Judge what happened since the last time, and raise if a promise is broken."""
 
     def _here(self) -> Position:
         return Position(len(self._journal.acts), self._world.driver.steps, *self._whole)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -24,7 +26,10 @@ R = TypeVar("R")
 
 
 class Act(msgspec.Struct):
-    """One thing done from outside, after `step` things had happened, when it was `now`."""
+    """One thing done from outside, after `step` things had happened, when it was `now`.
+
+    A `step` of -1 says that only the time counts: it is done after everything that falls on `now`.
+    """
 
     step: int
     now: float
@@ -154,7 +159,10 @@ def replay(world: World, acts: list[Act], *, time: float, step: int) -> None:
         act = acts[world.acted]
         if act.now > time or act.step > step:
             break
-        advance(world, float("inf"), act.step)
+        if act.step < 0:
+            advance(world, act.now, sys.maxsize)
+        else:
+            advance(world, math.inf, act.step)
         again(world, act)
     advance(world, time, step)
 

@@ -7,6 +7,7 @@ its seed, the line that makes the run again, and how the run goes under fewer fa
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -64,7 +65,8 @@ class Judged(Base):
         self._panel = raft_panel(voters=self._deployment.master_ids)
         self._fed = 0
 
-    def _judge_on(self) -> None:
+    def judge_on(self) -> None:
+        """Judge what happened since the last time, and raise if a promise is broken."""
         first = self._panel.feed_all(self.trace.since(self._fed))
         self._fed = self.trace.next
         if first is not None:
@@ -220,11 +222,16 @@ class _Again:
         by_hand = [each for each in self._faults if isinstance(each, Act) and id(each) not in left]
         without = {id(act) for act in by_hand}
         acts = tuple(act for act in self._recipe.acts if id(act) not in without)
+        gone = [_when(each) for each in self._faults if id(each) not in left]
         try:
-            sim: Any = self._recipe.play(only_faults=only, acts=acts)
+            sim: Any = self._recipe.play(only_faults=only, acts=acts, changed_at=min(gone, default=math.inf))
         except InvariantViolated as error:
             return getattr(error, "promise", None) in self._promises
         return any(part.promise in self._promises for part in sim.check().violations())
+
+
+def _when(fault: Fault | Act) -> float:
+    return fault.at if isinstance(fault, Fault) else fault.now
 
 
 def _line(script: str) -> str:

@@ -229,6 +229,7 @@ class Past(Judged):
             self._whole = (steps, mark.time)
         elif mark == origin.mark():
             self._whole = origin._whole
+        self.judged = origin.judged
         self._script = origin._script.until(world.acted, steps)
         self._copies = origin._copies.until(mark)
         self._submissions, self._given = origin._submissions, dict(origin._given)

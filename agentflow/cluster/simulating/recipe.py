@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.simulating.journal import Act, Journal, replay
@@ -46,18 +49,25 @@ class Recipe:
     step: int
     now: float
 
-    def play(self, *, only_faults: frozenset[int] | None = None, acts: tuple[Act, ...] | None = None) -> Past:
+    def play(
+        self,
+        *,
+        only_faults: frozenset[int] | None = None,
+        acts: tuple[Act, ...] | None = None,
+        changed_at: float = math.inf,
+    ) -> Past:
         """Make the run again.
 
         Parameters
         ----------
         only_faults : frozenset of int, optional
-            Of the planned faults, by number, those that are to strike; then the run is told by its times
-            and not by its steps, which are others.
+            Of the planned faults, by number, those that are to strike.
         acts : tuple of Act, optional
             What to do in place of what was done.
+        changed_at : float
+            When the run may begin to differ. What is done from then on is done at its time, and not after
+            as many steps as before, which are others.
         """
-        changed = only_faults is not None or acts is not None
         store = MemoryStore()
         for key, table in self.payloads.items():
             store.put(("payload", key), table)
@@ -65,9 +75,9 @@ class Recipe:
         world.only_faults = only_faults
         sim = self.kind._around(world, self.spec.seed)
         done = list(self.acts if acts is None else acts)
-        if changed:
-            done = [Act(-1, act.now, act.target, act.name, act.args, act.kwargs) for act in done]
-            replay(world, done, time=self.now, step=1 << 60)
+        if changed_at <= self.now:
+            done = [msgspec.structs.replace(act, step=-1) if act.now >= changed_at else act for act in done]
+            replay(world, done, time=self.now, step=sys.maxsize)
         else:
             replay(world, done, time=math.inf, step=self.step)
         world.driver.now = self.now

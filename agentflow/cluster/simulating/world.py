@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 DEFAULT_NETWORK = Network(latency_ms=(1, 10))
 DEFAULT_CONFIG = RaftConfig()
+JUDGED_STEPS = 64
+"""After how many steps a judged run is looked at again."""
+
 DEFAULT_HEALTH = HealthCheckConfig(
     heartbeat_interval_secs=1.0, suspect_after_secs=3.0, offline_after_secs=5.0
 )
@@ -106,7 +109,16 @@ class SimulatedDriver(VirtualDriver):
             self.world.give_birth()
         journal.quiet += 1
         try:
-            return super()._run(end, limit)
+            sim = self.world.sim
+            if sim is None or not sim.judged:
+                return super()._run(end, limit)
+            before = self.steps
+            while True:
+                stop = min(limit, self.steps + JUDGED_STEPS)
+                super()._run(end, stop)
+                sim.judge_on()
+                if self.steps < stop or stop == limit:
+                    return self.steps > before
         finally:
             journal.quiet -= 1
             journal.seen()
