@@ -22,6 +22,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.4.0"
 
 _HOME = {
+    "agentflow.cluster.agents": (
+        "AgentCommunication",
+        "AgentMessage",
+        "AgentStats",
+        "DeadLetter",
+        "MessageType",
+    ),
     "agentflow.cluster.calls": ("Missing",),
     "agentflow.cluster.cluster": ("Cluster", "LeftRunning"),
     "agentflow.cluster.loops": ("allow_nested_loops", "run_sync"),
@@ -108,6 +115,11 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from agentflow.cluster.agents import AgentCommunication as AgentCommunication
+    from agentflow.cluster.agents import AgentMessage as AgentMessage
+    from agentflow.cluster.agents import AgentStats as AgentStats
+    from agentflow.cluster.agents import DeadLetter as DeadLetter
+    from agentflow.cluster.agents import MessageType as MessageType
     from agentflow.cluster.calls import Missing as Missing
     from agentflow.cluster.cluster import Cluster as Cluster
     from agentflow.cluster.cluster import LeftRunning as LeftRunning

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.deployment import Deployment
@@ -40,6 +40,9 @@ from agentflow.runtime.realtime import RealtimeDriver
 from agentflow.runtime.trace import Trace
 from agentflow.transport.codec import MessageCodec
 from agentflow.transport.memory import Network
+
+if TYPE_CHECKING:
+    from agentflow.cluster.agents.bus import Bus
 
 _T = TypeVar("_T")
 
@@ -117,6 +120,7 @@ class Cluster(Facade, metaclass=Reusing):
             raise InvalidConfig(f"name={name!r}: a name is a string with something in it", field="name")
         self._setup()
         self.name = name
+        self._bus: Bus | None = None
         self.began = time.time()
         host = Host(
             trace=Trace(trace_limit),
@@ -222,6 +226,17 @@ class Cluster(Facade, metaclass=Reusing):
                 "the cluster's time stands still, so no master can answer; set cluster.speed above 0"
             )
         return super()._command(client, command, timeout)
+
+    def _lay_bus(self) -> Bus:
+        from agentflow.cluster.agents.bus import LiveBus
+
+        def lay() -> Bus:
+            if self._bus is None:
+                label = "the cluster" if self.name is None else f"cluster {self.name!r}"
+                self._bus = LiveBus(self._driver, self.began, label)
+            return self._bus
+
+        return self._bus or self.read(lay)
 
     def _ask(self, node_id: NodeId, request: Any, callback: Callable[[Any, bool], None]) -> None:
         self._driver.ask(node_id, request, callback)

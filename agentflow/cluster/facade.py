@@ -41,6 +41,7 @@ from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from agentflow.cluster.agents.agent import AgentCommunication
+    from agentflow.cluster.agents.bus import Bus
 
 _T = TypeVar("_T")
 
@@ -275,17 +276,16 @@ class Facade(Viewable):
     def agent(self, name: str, **settings: int) -> AgentCommunication:
         """Give the agent of that name, started if there is none.
 
-        Parameters
-        ----------
-        name : str
-            Its name: a node like any other, so faults are made with it too.
-        **settings
-            `capacity` of its mailbox and length of its `history`.
+        It is a node like any other, so faults are made with it too. `settings` are the `capacity` of its
+        mailbox and the length of its `history`.
         """
         from agentflow.cluster.agents.agent import agent_of
 
         self._check_open()
-        return agent_of(self, name, **settings)
+        return agent_of(self._lay_bus(), name, **settings)
+
+    def _lay_bus(self) -> Bus:
+        raise NotImplementedError
 
     def _command(self, client: NodeId, command: ClientCommand, timeout: float | None = None) -> Any:
         """Have a command take effect, through whoever leads."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from agentflow.cluster.agents.bus import Bus, bus_of, kernel_bus
+from agentflow.cluster.agents.bus import Bus, kernel_bus
 from agentflow.cluster.agents.call import Call
 from agentflow.cluster.agents.consumer import Consumer, as_content
 from agentflow.cluster.agents.handlers import Handler, Handlers, as_topic
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from agentflow.cluster.agents.audit import AuditLog
     from agentflow.cluster.agents.frames import AgentFrames
-    from agentflow.cluster.facade import Facade
 
 __all__ = ["AgentCommunication"]
 
@@ -190,6 +189,7 @@ class AgentCommunication(Voice):
             content=as_content(message.content, self._bus),
             id=message.id or self._new_id(),
             to=self.id,
+            requires_response=True,  # the caller waits for it
         )
         call: Call[Any] = Call(self._bus)
         error = self._unfit()
@@ -428,9 +428,8 @@ def _make_room(bus: Bus, agent_id: NodeId, cell: str | None, replace: bool) -> N
     known.close()
 
 
-def agent_of(home: Facade, name: NodeId, **settings: Any) -> AgentCommunication:
-    """Return a cluster's agent of that name, made if there is none."""
-    bus = bus_of(home)
+def agent_of(bus: Bus, name: NodeId, **settings: Any) -> AgentCommunication:
+    """Return a bus's agent of that name, made if there is none."""
     known = bus.agents.get(name) if isinstance(name, str) else None
     if known is None or known.closed:
         return AgentCommunication(name, bus=bus, **settings)

@@ -24,11 +24,10 @@ from agentflow.runtime.host import Host
 if TYPE_CHECKING:
     from agentflow.cluster.agents.agent import AgentCommunication
     from agentflow.cluster.agents.call import Call
-    from agentflow.cluster.facade import Facade
     from agentflow.runtime.realtime import RealtimeDriver
     from agentflow.runtime.virtual import VirtualDriver
 
-__all__ = ["Bus", "LiveBus", "VirtualBus", "bus_of", "kernel_bus"]
+__all__ = ["Bus", "LiveBus", "VirtualBus", "kernel_bus"]
 
 _T = TypeVar("_T")
 
@@ -267,20 +266,6 @@ def _release(bus: _KernelBus) -> None:
         if _kernel is bus:
             _kernel = None
     bus.end()
-
-
-def bus_of(home: Facade) -> Bus:
-    """Return the bus of a cluster or simulation, the same one each time."""
-    from agentflow.cluster.simulation import Simulation
-
-    # A cluster without agents knows nothing of them: the bus is put beside its other parts when needed.
-    parts = vars(home)
-    bus: Bus | None = parts.get("_agents")
-    if bus is None:
-        driver: Any = home._deployment.host.driver
-        make: Any = VirtualBus if isinstance(home, Simulation) else LiveBus
-        bus = parts.setdefault("_agents", make(driver, home.began, repr(home)))
-    return bus
 
 
 def _close_kernel_bus() -> None:

@@ -163,7 +163,9 @@ class Consumer:
             # A copy of its own: neither other receivers nor the trace see what the handler does to it.
             message = message.__copy__()  # type: ignore[attr-defined]
             _set(message, "content", copied(content))
-        mark = current.set(Handling(self._id, message, expires))
+        # Never reset: in this task nothing but handlers looks at it, and each is told its own. A reset would
+        # have to fail in a coroutine that is thrown away, which ends outside of its context.
+        current.set(Handling(self._id, message, expires))
         try:
             if is_plain:
                 result = await self._call(fn, message)
@@ -178,8 +180,6 @@ class Consumer:
             return self._failed(message, error)
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             return self._failed(message, error)
-        finally:
-            current.reset(mark)
 
     async def _call(self, fn: Handler, message: AgentMessage) -> Any:
         if self._bus.virtual:
@@ -191,6 +191,7 @@ class Consumer:
         return await result if inspect.isawaitable(result) else result
 
     def _failed(self, message: AgentMessage, error: BaseException) -> Outcome:
+        report = report_of(error)
         if message.requires_response:
             self._bus.keep_cause(message.id, error)
         else:
@@ -202,7 +203,7 @@ class Consumer:
                 exc_info=error,
                 extra={"node": self._id},
             )
-        return Outcome("failed", report_of(error))
+        return Outcome("failed", report)
 
 
 def outcome_of(result: Any, bus: Bus) -> Outcome:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from agentflow.cluster.agents.bus import VirtualBus
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.deployment import Deployment
 from agentflow.cluster.facade import CLIENT, Facade, KeyValueClient
@@ -20,7 +21,13 @@ from agentflow.cluster.run import Run
 from agentflow.cluster.simulating.copies import Copies
 from agentflow.cluster.simulating.journal import Journal
 from agentflow.cluster.simulating.script import Position, Script, call_of, source_of, wires_lines
-from agentflow.cluster.simulating.world import DEFAULT_CONFIG, DEFAULT_HEALTH, DEFAULT_NETWORK, World
+from agentflow.cluster.simulating.world import (
+    DEFAULT_CONFIG,
+    DEFAULT_HEALTH,
+    DEFAULT_NETWORK,
+    VIRTUAL_EPOCH,
+    World,
+)
 from agentflow.core.control.commands import ClientCommand, KeyCas, KeyGet, KeySet
 from agentflow.core.nodes.client import Command, Watch
 from agentflow.core.scheduling import Workflow
@@ -34,9 +41,6 @@ R = TypeVar("R")
 _T = TypeVar("_T")
 
 EVER = sys.maxsize
-
-VIRTUAL_EPOCH = 946_684_800.0
-"""Virtual time begins at 2000-01-01 00:00 UTC, in every process."""
 
 PATIENCE = 3600.0
 """Virtual seconds that whoever waits without a limit waits at most."""
@@ -323,6 +327,9 @@ class Base(Facade):
         return self._script.text(self._head(), self._here())
 
     # --- what the facade asks -----------------------------------------------------------------------------
+
+    def _lay_bus(self) -> VirtualBus:
+        return self._world.lay_bus()
 
     def read(self, fn: Callable[[], _T]) -> _T:
         """Call `fn`: nothing changes while no time passes."""

@@ -20,9 +20,11 @@ from agentflow.check import (
     TaskFact,
     Verdict,
     check_linearizable,
+    judge_messaging,
     raft_panel,
 )
 from agentflow.check.verdict import violated
+from agentflow.cluster.agents.facts import mail_facts
 from agentflow.cluster.simulating.base import Base
 from agentflow.cluster.simulating.journal import Act
 from agentflow.cluster.simulating.recipe import Recipe, payloads_of
@@ -77,7 +79,8 @@ class Judged(Base):
 
         Judged are: the safety of Raft and its liveness after a nemesis has mended everything; whether what
         clients of the keys saw is linearizable; whether tasks are completed once, each after what it waits
-        for; and whether masters that have applied the same entries hold the same tables.
+        for; whether masters that have applied the same entries hold the same tables; and whether agents
+        handled each message at most once, in order, and were answered what they had asked.
 
         Parameters
         ----------
@@ -104,6 +107,8 @@ class Judged(Base):
         verdicts = [self._judge_raft(within), self._judge_keys(steps)]
         if self._world.deployment.master_ids:
             verdicts += [self._judge_replicas(), self._judge_tasks()]
+        if self._world.bus is not None:
+            verdicts.append(judge_messaging(mail_facts(self.trace)))
         whole = Verdict.combine(verdicts, "simulation")
         if not whole.is_violated:
             return whole

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentflow.check.history import Failed, Invoked, Returned, Uncertain
+from agentflow.cluster.agents.bus import VirtualBus
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.deployment import Deployment, WorkerSpec
 from agentflow.cluster.facade import CLIENT
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from agentflow.cluster.simulating.base import Base
     from agentflow.cluster.simulating.workloads import Workload
 
+
+VIRTUAL_EPOCH = 946_684_800.0
+"""Virtual time begins at 2000-01-01 00:00 UTC, in every process."""
 
 DEFAULT_NETWORK = Network(latency_ms=(1, 10))
 DEFAULT_CONFIG = RaftConfig()
@@ -167,6 +171,7 @@ class World:
         self.remembers = False
         self.unborn: list[NodeId] = []
         self.nodes: dict[NodeId, Callable[[], Any]] = {}
+        self.bus: VirtualBus | None = None
         self.faults: list[Fault] = []
         self.only_faults: frozenset[int] | None = None
         self.healed: list[float] = []
@@ -275,8 +280,22 @@ class World:
             self.journal.quiet -= 1
 
     def groups(self) -> Sequence[Sequence[NodeId]]:
-        """Masters, workers, nodes of one's own."""
-        return (self.deployment.master_ids, tuple(self.deployment.worker_specs), tuple(self.nodes))
+        """Masters, workers, nodes of one's own, agents."""
+        own = tuple(self.nodes)
+        return (self.deployment.master_ids, tuple(self.deployment.worker_specs), own, self.agents)
+
+    # --- agents -------------------------------------------------------------------------------------------
+
+    @property
+    def agents(self) -> tuple[NodeId, ...]:
+        """The names of the agents that are on the bus."""
+        return () if self.bus is None else self.bus.directory.agents
+
+    def lay_bus(self) -> VirtualBus:
+        """Return what carries the agents, laid when the first of them comes."""
+        if self.bus is None:
+            self.bus = VirtualBus(self.driver, VIRTUAL_EPOCH, "the simulation")
+        return self.bus
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -401,7 +420,7 @@ class World:
         self._streams += 1
         plan = nemesis.plan(
             f"{self.spec.seed}/{self._streams}",
-            self.deployment.master_ids or tuple(self.nodes),
+            self.deployment.master_ids or (*self.nodes, *self.agents),
             tuple(self.deployment.worker_specs),
             start=self.driver.now,
             until=until,
