@@ -25,9 +25,11 @@ from rich.table import Table
 from agentflow.cluster.cluster import Cluster
 from agentflow.cluster.elections import candidacies
 from agentflow.cluster.run import Run
+from agentflow.cluster.status import reigns_of
 from agentflow.core.control.commands import AttemptState
+from agentflow.core.record import Record
 from agentflow.errors import AgentflowError, InvalidConfig
-from agentflow.ids import NodeId
+from agentflow.ids import NodeId, Term
 from agentflow.labs import stdlib
 
 LEADER_DIES_AT = 0.35
@@ -175,14 +177,17 @@ def _summary(
         and run.result("ranking").equals(expected["ranking"])
     )
     history = cluster.read(lambda: list(cluster.plane().runs[run.id].history))
+    records = cluster.read(lambda: list(cluster.records()))
+    leaderless = _leaderless(records)
     elections = [
         {
             "term": each.term,
             "leader": each.candidate,
             "outcome": each.outcome,
             "seconds": each.decided and each.decided - each.started,
+            "leaderless": leaderless.get(each.term) if each.outcome == "won" else None,
         }
-        for each in cluster.read(lambda: candidacies(cluster.records()))
+        for each in candidacies(records)
     ]
     return Summary(
         tasks=len(run),
@@ -198,6 +203,15 @@ def _summary(
     )
 
 
+def _leaderless(records: list[Record]) -> dict[Term, float]:
+    """How long nobody led before each term's leader, in seconds; the first waits since the start."""
+    vacant, found = 0.0, {}
+    for reign in reigns_of(records):
+        found[reign.term] = reign.started - vacant
+        vacant = reign.ended if reign.ended is not None else reign.started
+    return found
+
+
 def _report(console: Console, summary: Summary, frame: Any) -> None:
     table = Table(
         title="What the standard library leans on",
@@ -207,19 +221,21 @@ def _report(console: Console, summary: Summary, frame: Any) -> None:
         pad_edge=False,
     )
     for column in frame.columns:
-        words = column.replace("_", " ")
-        table.add_column(words, justify="left" if column == "module" else "right", no_wrap=column == "module")
+        words = column.replace("_", "\n", 1).replace("_", " ")
+        table.add_column(words, justify="left" if column == "module" else "right", no_wrap=True)
     for row in frame.itertuples(index=False):
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
     console.print(table)
     elections = Table(
         title="Elections", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False
     )
-    for column in ("term", "candidate", "outcome", "seconds"):
-        elections.add_column(column)
+    for column in ("term", "candidate", "outcome", "votes counted in", "nobody led for"):
+        elections.add_column(column, justify="left" if column in ("candidate", "outcome") else "right")
     for each in summary.elections:
-        took = "" if each["seconds"] is None else f"{each['seconds']:.3f}"
-        elections.add_row(str(each["term"]), each["leader"], each["outcome"], took)
+        times = (
+            "" if each[key] is None else f"{each[key] * 1000:.1f} ms" for key in ("seconds", "leaderless")
+        )
+        elections.add_row(str(each["term"]), each["leader"], each["outcome"], *times)
     console.print(elections)
     verdict = (
         "[green]equal to the serial computation[/]"
