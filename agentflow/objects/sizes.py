@@ -36,8 +36,10 @@ def is_pandas(value: Any) -> bool:
     """Tell whether a value is a DataFrame or a Series, without importing pandas for it."""
     if type(value) in _ATOMS:
         return False
+    # Another thread may be in the middle of importing it: then no such value can exist yet.
     pandas = sys.modules.get("pandas")
-    return pandas is not None and isinstance(value, (pandas.DataFrame, pandas.Series))
+    kinds: Any = (getattr(pandas, "DataFrame", None), getattr(pandas, "Series", None))
+    return None not in kinds and isinstance(value, kinds)
 
 
 def _size(value: Any, depth: int) -> int:
