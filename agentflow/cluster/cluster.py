@@ -228,7 +228,7 @@ class Cluster(Facade, metaclass=Reusing):
         return super()._command(client, command, timeout)
 
     def _lay_bus(self) -> Bus:
-        from agentflow.cluster.agents.bus import LiveBus
+        from agentflow.cluster.agents.live import LiveBus
 
         def lay() -> Bus:
             if self._bus is None:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from agentflow.cluster.agents.bus import Bus, kernel_bus
+from agentflow.cluster.agents.bus import Bus, outward
 from agentflow.cluster.agents.call import Call
 from agentflow.cluster.agents.consumer import Consumer, as_content
 from agentflow.cluster.agents.handlers import Handler, Handlers, as_topic
 from agentflow.cluster.agents.hosted import HostedAgent
+from agentflow.cluster.agents.live import kernel_bus
 from agentflow.cluster.agents.voice import Voice
 from agentflow.core.agents.letters import DeadLetter, Reason
 from agentflow.core.agents.machine import AgentConfig, AgentMachine, AgentStats
@@ -108,6 +109,7 @@ class AgentCommunication(Voice):
 
     # --- subscribing --------------------------------------------------------------------------------------
 
+    @outward
     def subscribe(
         self, agent_id: NodeId | Iterable[str], topics: str | Iterable[str] | None = None
     ) -> Call[tuple[str, ...]]:
@@ -129,6 +131,7 @@ class AgentCommunication(Voice):
         assert wanted is not None
         return self._change(lambda: self._bus.directory.subscribe(self.id, wanted))
 
+    @outward
     def unsubscribe(
         self, agent_id: NodeId | Iterable[str] | None = None, topics: str | Iterable[str] | None = None
     ) -> Call[tuple[str, ...]]:
@@ -159,20 +162,25 @@ class AgentCommunication(Voice):
             the handler is for whatever has no other.
         """
         if len(topics) == 1 and callable(topics[0]):
-            self._handlers.add(topics[0], ())
+            self._handle(topics[0])
             return topics[0]
         words = tuple(as_topic(word) for word in topics)
 
         def register(fn: _H) -> _H:
             if not callable(fn):
                 raise InvalidConfig(f"a handler is a function, not {fn!r}", field="handler")
-            patterns = self._handlers.add(fn, words)
-            if patterns:
-                self._bus.call(self._bus.directory.subscribe, self.id, patterns)
+            self._handle(fn, *words)
             return fn
 
         return register
 
+    @outward
+    def _handle(self, fn: Handler, *topics: str) -> None:
+        patterns = self._handlers.add(fn, topics)
+        if patterns:
+            self._bus.call(self._bus.directory.subscribe, self.id, patterns)
+
+    @outward
     def handle_message(self, message: AgentMessage) -> Call[Any]:
         """Handle a message that came by another way than the bus, in turn with the others.
 
@@ -273,6 +281,7 @@ class AgentCommunication(Voice):
 
     # --- the end ------------------------------------------------------------------------------------------
 
+    @outward
     def close(self) -> None:
         """Leave the bus: what was sent before is sent, what waits in the mailbox is not handled any more.
 
@@ -288,12 +297,19 @@ class AgentCommunication(Voice):
         nothing = AgentMessage(MessageType.NOTIFICATION)
         self._send_now((Post(nothing, nothing.msg_type, None, "", ()), take))
         self._closed = True
-        if self._bus.here and not self._bus.virtual:
+        if self._bus.here:
             # Waiting here would keep the loop from doing what is waited for.
-            farewell.add_done_callback(lambda _: self._bus.soon(self._leave))
+            farewell.add_done_callback(self._leave_soon)
             return
         self._bus.wait(farewell, 1.0)
         self._leave()
+
+    def leave_behind(self) -> None:
+        """Take note that the simulation went back to before this agent was there."""
+        self._closed = True
+
+    def _leave_soon(self, farewell: Call[None]) -> None:
+        self._bus.loop.call_soon(self._leave)
 
     def _leave(self) -> None:
         self._bus.call(self._remove)
@@ -432,7 +448,7 @@ def agent_of(bus: Bus, name: NodeId, **settings: Any) -> AgentCommunication:
     """Return a bus's agent of that name, made if there is none."""
     known = bus.agents.get(name) if isinstance(name, str) else None
     if known is None or known.closed:
-        return AgentCommunication(name, bus=bus, **settings)
+        return bus.make(name, settings)
     if settings and not known.has(**settings):
         raise InvalidConfig(
             f"agent {name!r} is there with other settings; close it first, or leave them out", field="name"

@@ -40,6 +40,7 @@ class Call(Coroutine[Any, Any, T]):
         "_done",
         "_error",
         "_forget",
+        "_ignored",
         "_listeners",
         "_steps",
         "_unheard",
@@ -56,6 +57,7 @@ class Call(Coroutine[Any, Any, T]):
         self._listeners: list[Callable[[Call[T]], None]] | None = None
         self._steps: Generator[Any, Any, T] | None = None
         self._unheard: _Unheard | None = None
+        self._ignored = False
         self.message: Any = None
 
     @classmethod
@@ -66,7 +68,7 @@ class Call(Coroutine[Any, Any, T]):
         call._bus = bus
         call._done = True
         call._value = value
-        call._error = call._steps = call.message = None
+        call._error = call._steps = call._unheard = call.message = None
         return call
 
     @classmethod
@@ -110,6 +112,13 @@ class Call(Coroutine[Any, Any, T]):
                 return
         fn(self)
 
+    def ignore(self) -> None:
+        """Do not care how it ends: a failure that nobody looks at is not reported."""
+        with _lock:
+            self._ignored = True
+            if self._unheard is not None:
+                self._unheard.heard = True
+
     def cancel(self) -> None:
         """Wait no more; what was sent is sent."""
         if self.settle(error=asyncio.CancelledError()) and self._forget is not None:
@@ -117,11 +126,11 @@ class Call(Coroutine[Any, Any, T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         if not self._done:
-            loop = asyncio.get_running_loop()
-            if self._bus.moves_time_from(loop):
-                self._bus.wait(self, None)
+            if self._bus.virtual and not self._bus.here:
+                if not self._bus.wait(self, None):
+                    raise TimedOut("there was no answer within an hour of virtual time; the call goes on")
             else:
-                yield from self._wait_on(loop)
+                yield from self._wait_on(asyncio.get_running_loop())
         return self._outcome()
 
     def _wait_on(self, loop: asyncio.AbstractEventLoop) -> Generator[Any, Any, None]:
@@ -161,7 +170,7 @@ class Call(Coroutine[Any, Any, T]):
             if self._done:
                 return False
             self._value, self._error = value, error
-            if error is not None and not isinstance(error, asyncio.CancelledError):
+            if error is not None and not self._ignored and not isinstance(error, asyncio.CancelledError):
                 self._unheard = _Unheard(error)
             self._done = True
             listeners, self._listeners = self._listeners, None
@@ -215,4 +224,6 @@ class _Unheard:
 
 def refuse_here() -> Refused:
     """Say that blocking on the loop itself would be for ever."""
-    return Refused("this would block agentflow's own loop, which is to bring the answer; use await here")
+    return Refused(
+        "this would block the loop that is to bring the answer; make the handler async, and await it"
+    )

@@ -174,19 +174,6 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Refuse: a thread has no virtual time."""
         raise Refused("a simulation has no threads, whose time is real; call the function directly")
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> VirtualLoop:
-        if self._ready or any(not timer.cancelled() for timer in self._timers):
-            raise Refused(
-                "a handler is in the middle of its work, and a coroutine cannot be copied; "
-                "let time pass until all handlers wait for messages"
-            )
-        import copy
-
-        twin: VirtualLoop = object.__new__(type(self))
-        memo[id(self)] = twin
-        VirtualLoop.__init__(twin, copy.deepcopy(self._driver, memo))
-        return twin
-
 
 def _set_aside(loop: asyncio.AbstractEventLoop | None) -> asyncio.Task[Any] | None:
     """Take the task that runs on the caller's loop out of its place: newer Pythons allow but one a thread."""

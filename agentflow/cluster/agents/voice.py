@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from agentflow.cluster.agents.bus import Bus
+from agentflow.cluster.agents.bus import Bus, outward
 from agentflow.cluster.agents.call import Call
 from agentflow.cluster.agents.consumer import as_content, current
 from agentflow.cluster.agents.hosted import HostedAgent
@@ -60,6 +60,7 @@ class Voice:
 
     # --- sending ------------------------------------------------------------------------------------------
 
+    @outward
     def send_to_agent(self, message: AgentMessage) -> Call[str]:
         """Send a message to the agent that its `to` names.
 
@@ -89,6 +90,7 @@ class Voice:
             return Call.failed(self._bus, refusal("no responders", to, post.id))
         return self._post(post, post.id)
 
+    @outward
     def broadcast(self, message: AgentMessage) -> Call[tuple[NodeId, ...]]:
         """Send a message to every other agent of the bus, one copy each.
 
@@ -104,6 +106,7 @@ class Voice:
             )
         return self._post(post, post.targets)
 
+    @outward
     def publish(
         self,
         subject: str,
@@ -145,6 +148,7 @@ class Voice:
             targets = tuple(name for name in targets if name != self.id)
         return self._post(self._draft(message, targets, subject), targets)
 
+    @outward
     def request(
         self,
         to: NodeId,
@@ -278,7 +282,7 @@ class Voice:
         error = self._unfit()
         if error is not None:
             return Call.failed(self._bus, error)
-        call: Call[Any] = Call(self._bus, forget=lambda: self._send((Forget(post.id), _ignore)))
+        call: Call[Any] = Call(self._bus, forget=lambda: self._forget(post.id))
 
         def take(result: Any, final: bool) -> None:
             if isinstance(result, AgentMessage):
@@ -291,6 +295,10 @@ class Voice:
 
         self._send_now((Ask(post, timeout), take))
         return call
+
+    @outward
+    def _forget(self, request: str) -> None:
+        self._send((Forget(request), _ignore))
 
     def _own(self, error: BaseException) -> BaseException:
         """Say `Closed` where the host says that this agent's own node is gone."""

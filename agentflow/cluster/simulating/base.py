@@ -6,20 +6,22 @@ what waits, such as `run.wait()`; so the same calls in the same order give the s
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
-from agentflow.cluster.agents.bus import VirtualBus
+from agentflow.cluster.agents.agent import AgentCommunication
+from agentflow.cluster.agents.virtual import VirtualBus
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.deployment import Deployment
 from agentflow.cluster.facade import CLIENT, Facade, KeyValueClient
 from agentflow.cluster.run import Run
 from agentflow.cluster.simulating.copies import Copies
-from agentflow.cluster.simulating.journal import Journal
+from agentflow.cluster.simulating.journal import Journal, running
 from agentflow.cluster.simulating.script import Position, Script, call_of, source_of, wires_lines
 from agentflow.cluster.simulating.world import (
     DEFAULT_CONFIG,
@@ -106,6 +108,16 @@ def key_call(command: ClientCommand) -> tuple[str, tuple[Any, ...]] | None:
     return None
 
 
+def write_spoken(agent: NodeId, name: str, args: tuple[Any, ...], kwargs: Any) -> str:
+    """Write what was done to an agent from outside."""
+    if name == "_forget":
+        return f"# {agent} waits for {args[0]} no more"
+    if name == "_handle":
+        topics = ", ".join(map(repr, args[1:]))
+        return f"sim.agent({agent!r}).on({topics})({source_of(args[0])})"
+    return call_of(name, *args, **kwargs).replace("sim.", f"sim.agent({agent!r}).", 1)
+
+
 def write_submit(work: Any, *args: Any, **kwargs: Any) -> str:
     """Write a submission; a workflow goes by its name."""
     if isinstance(work, Workflow):
@@ -161,6 +173,21 @@ class Base(Facade):
         return super().client(name)
 
     _new_client = by_hand(_new_client, lambda name: f"sim.client({name!r})")  # type: ignore[assignment]
+
+    def agent(self, name: str, **settings: int) -> AgentCommunication:
+        """Give the agent of that name, started if there is none.
+
+        It is a node like any other, so faults are made with it too. `settings` are the `capacity` of its
+        mailbox and the length of its `history`.
+        """
+        if name in self._lay_bus().agents:
+            return super().agent(name, **settings)
+        return self._new_agent(name, **settings)
+
+    def _new_agent(self, name: str, **settings: int) -> AgentCommunication:
+        return super().agent(name, **settings)
+
+    _new_agent = by_hand(_new_agent, lambda name, **settings: call_of("agent", name, **settings))  # type: ignore[assignment, arg-type]
 
     @property
     def trace(self) -> Trace:
@@ -329,7 +356,31 @@ class Base(Facade):
     # --- what the facade asks -----------------------------------------------------------------------------
 
     def _lay_bus(self) -> VirtualBus:
+        at_work = running.get()
+        if at_work is not None and at_work.spec is self._world.spec:
+            return at_work.lay_bus()  # a handler asks, and means the world it is in
         return self._world.lay_bus()
+
+    def wait_for(self, done: Callable[[], bool], timeout: float | None) -> bool:
+        """Move time until `done()`, for at most `timeout` virtual seconds (an hour if None)."""
+        return bool(done()) or self._until(done, PATIENCE if timeout is None else timeout)
+
+    @contextlib.contextmanager
+    def spoken(self, agent: NodeId, name: str, args: tuple[Any, ...], kwargs: Any) -> Iterator[None]:
+        """Take down what is done to an agent."""
+        if self._hands:
+            yield
+            return
+        self._journal.look()
+        begin = self._here()
+        self._hands += 1
+        raised = True
+        try:
+            yield
+            raised = False
+        finally:
+            self._take_down(begin, name, write_spoken, (agent, name, args, kwargs), {}, raised=raised)
+            self._hands -= 1
 
     def read(self, fn: Callable[[], _T]) -> _T:
         """Call `fn`: nothing changes while no time passes."""
@@ -345,7 +396,7 @@ class Base(Facade):
 
     def wait(self, condition: threading.Condition, done: Callable[[], bool], timeout: float | None) -> bool:
         """Move time until `done()`, for at most `timeout` virtual seconds (an hour if None)."""
-        return bool(done()) or self._until(done, PATIENCE if timeout is None else timeout)
+        return self.wait_for(done, timeout)
 
     def hear(self, run: RunId, message: Any, final: bool) -> None:
         """Pass on news of a run."""

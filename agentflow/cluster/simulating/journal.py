@@ -7,6 +7,7 @@ method. So a world that is made anew and treated alike is the same, event for ev
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import math
 import sys
@@ -20,6 +21,9 @@ from agentflow.errors import Refused
 if TYPE_CHECKING:
     from agentflow.cluster.simulating.world import World
     from agentflow.transport.memory import Network
+
+running: contextvars.ContextVar[World | None] = contextvars.ContextVar("agentflow.world", default=None)
+"""The world that is at work, for code of the user's that runs in it and knows it by handles of another."""
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -251,6 +251,8 @@ class Past(Judged):
     def _take_over(self, other: Self) -> None:
         """Become what another simulation is, under the handles that people hold."""
         world, network, runs = other._world, self._world.network, self._runs
+        if self._world.bus is not None:
+            self._world.bus.hand_over(world.bus)
         self._script, self._journal, self._copies = other._script, other._journal, other._copies
         self._whole, self._submissions, self._given = other._whole, other._submissions, other._given
         network.__dict__ = world.network.__dict__

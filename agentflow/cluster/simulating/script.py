@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
@@ -92,6 +93,8 @@ def source_of(value: Any) -> str:
     """
     if isinstance(value, Network):
         return _network(value)
+    if isinstance(value, StrEnum):
+        return repr(str(value))
     if isinstance(value, set | frozenset):
         return "{" + ", ".join(sorted(source_of(item) for item in value)) + "}" if value else "set()"
     if isinstance(value, list):

@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentflow.check.history import Failed, Invoked, Returned, Uncertain
-from agentflow.cluster.agents.bus import VirtualBus
+from agentflow.cluster.agents.agent import AgentCommunication
+from agentflow.cluster.agents.call import Call
+from agentflow.cluster.agents.virtual import VirtualBus
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.deployment import Deployment, WorkerSpec
 from agentflow.cluster.facade import CLIENT
 from agentflow.cluster.launch import VirtualBench
-from agentflow.cluster.simulating.journal import Journal, acting, noted
+from agentflow.cluster.simulating.journal import Journal, acting, noted, running
 from agentflow.core.callbacks import callbacks
 from agentflow.core.control.commands import ClientCommand, Completion, KeyCas, KeyGet, KeySet
 from agentflow.core.machine import Machine
@@ -112,6 +114,7 @@ class SimulatedDriver(VirtualDriver):
         if self.world.unborn and self.steps < limit:
             self.world.give_birth()
         journal.quiet += 1
+        outside = running.set(self.world)
         try:
             sim = self.world.sim
             if sim is None or not sim.judged:
@@ -124,6 +127,7 @@ class SimulatedDriver(VirtualDriver):
                 if self.steps < stop or stop == limit:
                     return self.steps > before
         finally:
+            running.reset(outside)
             journal.quiet -= 1
             journal.seen()
 
@@ -294,8 +298,24 @@ class World:
     def lay_bus(self) -> VirtualBus:
         """Return what carries the agents, laid when the first of them comes."""
         if self.bus is None:
-            self.bus = VirtualBus(self.driver, VIRTUAL_EPOCH, "the simulation")
+            self.bus = VirtualBus(self, VIRTUAL_EPOCH)
         return self.bus
+
+    @acting
+    def add_agent(self, name: NodeId, settings: Mapping[str, Any]) -> AgentCommunication:
+        """Add an agent."""
+        self.give_birth()
+        return AgentCommunication(name, bus=self.lay_bus(), **settings)
+
+    def speak(self, name: NodeId, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Do again what was done to an agent from outside; nobody waits for what comes of it."""
+        assert self.bus is not None
+        try:
+            call = getattr(self.bus.agents[name], method)(*args, **kwargs)
+            if isinstance(call, Call):
+                call.ignore()
+        finally:
+            self.driver.settle()
 
     # --- requests -----------------------------------------------------------------------------------------
 

@@ -145,6 +145,17 @@ class AgentMachine:
         """When the next request of its own is given up."""
         return self.requests.deadline
 
+    def expire(self, now: float) -> None:
+        """Let the request that is due next be due now.
+
+        Raises
+        ------
+        Refused
+            If it waits for no reply.
+        """
+        if not self.requests.hurry(now):
+            raise errors.Refused(f"{self.id} waits for no reply, so no time-out of it runs")
+
     def handle(self, event: Event, now: float) -> None:
         """Take one event."""
         self._now = now

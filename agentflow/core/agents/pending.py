@@ -101,6 +101,14 @@ class Requests:
             pending.deadline += seconds
         self._rebuild()
 
+    def hurry(self, now: float) -> bool:
+        """Let the one that is due next be due now; return whether there is one."""
+        if self.deadline == math.inf:
+            return False
+        self._open[self._heap[0][1]].deadline = now
+        self._rebuild()
+        return True
+
     def _rebuild(self) -> None:
         self._heap = [(pending.deadline, pending.id) for pending in self._open.values()]
         heapify(self._heap)
