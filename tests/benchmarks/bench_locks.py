@@ -276,7 +276,7 @@ def main():
                 url = os.environ.get(variable, "")
                 if not url:
                     try:
-                        server = kind()
+                        server = kind(on_disk=True)
                     except Missing as missing:
                         print(f"{engine}: not measured, {missing}")
                         continue

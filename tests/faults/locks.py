@@ -30,7 +30,7 @@ import lock_mutants
 import psutil
 import sqlalchemy as sa
 from lock_evidence import AUDITS, COLUMNS, Change, Evidence, Notebook, Write, read_notes, true_time
-from lock_servers import MariaServer, Missing, PostgresServer
+from lock_servers import MariaServer, Missing, PostgresServer, fast_folder
 
 SKEWS_S = (0.0, 3600.0, -3600.0, 7.0, -7.0, 86_400.0)
 EXTRA_S = 20.0  # a short run goes on for this long at most until every kind of fault has landed
@@ -43,7 +43,7 @@ class Arena:
     def __init__(self, options):
         self.options = options
         self.rng = random.Random(options.seed)
-        self.folder = Path(tempfile.mkdtemp(prefix="agentflow-faults-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="agentflow-faults-", dir=fast_folder()))
         self.server = None
         self.workers = {}
         self.born = 0

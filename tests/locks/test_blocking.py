@@ -18,9 +18,9 @@ def quiet(caplog):
 
 
 def test_it_is_held_inside_and_free_afterwards(make, run, key):
-    lock, other = make("w1", ttl=0.6), make("w2")
+    lock, other = make("w1", ttl=1.0), make("w2")
     with BlockingLock(lock, key, {"n": 1}) as held:
-        time.sleep(1.0)
+        time.sleep(1.2)
         held.ensure_held()
         assert (held.key, held.owner, held.token, held.info.metadata) == (key, "w1", 1, {"n": 1})
         with pytest.raises(LockHeld, match="is held by w1"), BlockingLock(other, key):

@@ -21,19 +21,29 @@ NAMED = (
 OTHERS = ("steal-of-the-living", "cleanup-deletes")
 
 
-def prove(engine, *, seconds, processes=4, mutant=None):
-    command = [sys.executable, str(SCRIPT), f"--engine={engine}", f"--processes={processes}"]
-    command += [f"--seconds={seconds}", *([f"--mutant={mutant}"] if mutant else [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=110)
+def honest_run(engine):
+    return pytest.param(
+        engine, marks=pytest.mark.fault_run(f"--engine={engine}", "--processes=4", "--seconds=8"), id=engine
+    )
+
+
+def mutant_run(engine, mutant, *, seconds=45, marks=()):
+    arguments = (f"--engine={engine}", "--processes=5", f"--seconds={seconds}", f"--mutant={mutant}")
+    return pytest.param(mutant, marks=[pytest.mark.fault_run(*arguments), *marks], id=f"{engine}-{mutant}")
+
+
+@pytest.fixture
+def done(request, fault_runs):
+    """What the program printed that the test's mark names; it began when the first test of this folder did."""
+    done = fault_runs.result(request.node.get_closest_marker("fault_run").args)
     if done.returncode == 77:
         pytest.skip(done.stdout.strip())
     print(done.stdout, done.stderr[-3000:])
     return done
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql", "mariadb"])
-def test_the_lock_holds_under_faults(engine):
-    done = prove(engine, seconds=8)
+@pytest.mark.parametrize("engine", [honest_run(engine) for engine in ("sqlite", "postgresql", "mariadb")])
+def test_the_lock_holds_under_faults(engine, done):
     assert done.returncode == 0
     assert re.search(r"^\d+ passed, 0 failed\n\Z", done.stdout, re.MULTILINE)
     for fault in ("paused past their ttl", "holders killed", "stale writes tried", "with skewed clocks"):
@@ -42,30 +52,23 @@ def test_the_lock_holds_under_faults(engine):
         assert re.search(r"[1-9]\d* restarts of the database", done.stdout)
 
 
-def caught(engine, mutant, seconds):
-    done = prove(engine, seconds=seconds, processes=5, mutant=mutant)
+@pytest.mark.parametrize(
+    "mutant",
+    [
+        *(mutant_run("sqlite", mutant) for mutant in NAMED),
+        mutant_run("postgresql", "unlogged-table"),
+        mutant_run("mariadb", "rowcount-decides"),
+        *(
+            mutant_run(engine, mutant, seconds=60, marks=[pytest.mark.long])
+            for mutant in (*NAMED, *OTHERS)
+            for engine in ("postgresql", "mariadb", "sqlite")
+        ),
+    ],
+)
+def test_a_mutant_is_caught(mutant, done):
     assert f"mutant {mutant} was caught" in done.stdout
     assert done.returncode == 0
     assert re.search(r"^\d+ passed, [1-9]\d* failed\n\Z", done.stdout, re.MULTILINE)
-
-
-@pytest.mark.parametrize("mutant", NAMED)
-def test_a_mutant_is_caught(mutant):
-    caught("sqlite", mutant, 45)
-
-
-@pytest.mark.parametrize(
-    ("engine", "mutant"), [("postgresql", "unlogged-table"), ("mariadb", "rowcount-decides")]
-)
-def test_a_mutant_of_one_engine_is_caught(engine, mutant):
-    caught(engine, mutant, 45)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("engine", ["postgresql", "mariadb", "sqlite"])
-@pytest.mark.parametrize("mutant", [*NAMED, *OTHERS])
-def test_every_mutant_is_caught_on_every_engine(engine, mutant):
-    caught(engine, mutant, 60)
 
 
 def test_the_missing_server_is_an_error_under_ci(monkeypatch):
