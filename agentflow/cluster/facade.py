@@ -7,7 +7,7 @@ and what a second is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.cluster.calls import Workbench
@@ -106,6 +106,31 @@ class Facade(Submitting, Viewable):
     def plot(self) -> Any:
         """Pictures with `.save()`: `panel()`, `elections(ax=)`, `queue(ax=)`, `workers()`, `node(id)`."""
         return drawn("plot", self)
+
+    def diagram(
+        self,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        nodes: Iterable[Any] | None = None,
+        kinds: str | Iterable[str] | None = None,
+        **look: Any,
+    ) -> Any:
+        """Give the space-time diagram: a line a node, an arrow a message; it has `.save()`.
+
+        Parameters
+        ----------
+        start, end : float, optional
+            Seconds; by default all that the trace holds.
+        nodes : iterable, optional
+            Whose lines, in which order.
+        kinds : str or iterable of str, optional
+            Messages to show: families (`election`, `append`, `heartbeat`, `client`, `work`, `agent`, `other`) or
+            types; by default all but heartbeats, `"all"` for these too.
+        **look
+            `width` in pixels.
+        """
+        return drawn("diagram", self)(start=start, end=end, nodes=nodes, kinds=kinds, **look)
 
     def report(self, path: str) -> Any:
         """Write one self-contained HTML file about the cluster and its runs; give its path."""

@@ -70,7 +70,7 @@ class Faults:
     def slow(self, node: Any, ms: float) -> None:
         """Let every message from or to a node take `ms` milliseconds longer; 0 ends it."""
         node_id = self._node(node)
-        self.read(lambda: self.network.slow(node_id, ms))
+        self._rewire(lambda: self.network.slow(node_id, ms))
 
     def partition(self, *groups: Collection[Any]) -> None:
         """Cut the network between groups of nodes; a node in no group keeps all its links.
@@ -80,12 +80,21 @@ class Faults:
         `cluster.partition({"master-1"}, {"master-2", "master-3"})`
         """
         named = [{self._node(node) for node in _as_group(group)} for group in groups]
-        self.read(lambda: self.network.partition(*named))
+        self._rewire(lambda: self.network.partition(*named))
 
     def heal(self) -> None:
         """Mend every cut in the network."""
         self._check_open()
-        self.read(self.network.heal)
+        self._rewire(self.network.heal)
+
+    def _rewire(self, change: Callable[[], None]) -> None:
+        """Change the wires, and have the trace tell when."""
+
+        def rewire() -> None:
+            change()
+            self._deployment.host.note_wires()
+
+        self.read(rewire)
 
 
 def _as_group(group: Any) -> Iterable[Any]:

@@ -20,7 +20,13 @@ from agentflow.notebook.pictures import flow as flows
 from agentflow.notebook.pictures import panel, report
 from agentflow.notebook.pictures import run as runs
 from agentflow.notebook.pictures import svg as pieces
-from agentflow.notebook.pictures.facades import ClusterPlots, RunPlots, node_picture, workflow_picture
+from agentflow.notebook.pictures.facades import (
+    ClusterPlots,
+    RunPlots,
+    diagram,
+    node_picture,
+    workflow_picture,
+)
 from agentflow.notebook.pictures.masters import said_of
 from agentflow.notebook.pictures.theme import MARKS, STATES, WORDS
 from agentflow.views import view
@@ -209,6 +215,7 @@ def node_html(handle: Any) -> str:
 
 view("plot", Facade)(ClusterPlots)
 view("plot", Run)(RunPlots)
+view("diagram", Facade)(lambda cluster: partial(diagram, cluster))
 view("picture", Workflow)(workflow_picture)
 view("report", Facade)(lambda cluster: partial(report.cluster_report, cluster))
 view("report", Run)(lambda run: partial(report.run_report, run))

@@ -82,6 +82,18 @@ class Turns:
         """Whether a turn would do anything."""
         return bool(self.queue or self._fresh)
 
+    def note_wires(self) -> None:
+        """Record what the wires are like, for whoever changed them between two turns.
+
+        A turn does so too; but then the trace tells the instant of the next event, not that of the change.
+        """
+        self._note_wires(self.driver.now)
+
+    def _note_wires(self, now: float) -> None:
+        if self._wires_version != self.network.version:
+            self._wires_version = self.network.version
+            self.trace.append(now, "", "fault", type="network", payload=self.network.describe())
+
     def turn(self, now: float) -> bool:
         """Handle the events queued at this moment, then perform what the nodes touched want done.
 
@@ -98,8 +110,7 @@ class Turns:
         queue = self.queue
         network = self.network
         if self._wires_version != network.version:
-            self._wires_version = network.version
-            self.trace.append(now, "", "fault", type="network", payload=network.describe())
+            self._note_wires(now)
         touched: dict[Seat, int] = {}
         if self._fresh:
             touched.update(self._fresh)

@@ -89,6 +89,7 @@ class SimulatedHost(Host):
     resume = noted("host", Host.resume)
     skew = noted("host", Host.skew)
     remove = noted("host", Host.remove)
+    note_wires = noted("host", Host.note_wires)
 
     def _stop(self, seat: Seat, kind: str, reason: str = "") -> None:
         super()._stop(seat, kind, reason)

@@ -5,10 +5,12 @@ Law: a picture is of the instant it was asked for; drawing it later, or in anoth
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from agentflow.cluster.facade import Facade
 from agentflow.cluster.run import Run
+from agentflow.cluster.spacetime import spacetime
 from agentflow.cluster.status import ClusterStatus, RunStatus, published, published_run
 from agentflow.core.scheduling import Workflow
 from agentflow.errors import NoSuchNode, NoSuchTask
@@ -16,6 +18,7 @@ from agentflow.notebook.pictures import flow as flows
 from agentflow.notebook.pictures import onaxis
 from agentflow.notebook.pictures import panel as panels
 from agentflow.notebook.pictures import run as runs
+from agentflow.notebook.pictures import spacetime as diagrams
 from agentflow.notebook.pictures.picture import Picture
 
 
@@ -126,3 +129,19 @@ def workflow_picture(flow: Workflow) -> Picture:
     return Picture(
         lambda theme: flows.workflow_svg(flow, theme=theme), f"workflow {flow.name}, {len(flow)} tasks"
     )
+
+
+def diagram(
+    home: Any,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    nodes: Iterable[Any] | None = None,
+    kinds: str | Iterable[str] | None = None,
+    width: float = diagrams.WIDE,
+) -> Picture:
+    """The space-time diagram of anything that has a trace: a cluster, a simulation, a bus of agents."""
+    seed = getattr(home, "seed", None)
+    title = getattr(home, "name", None) or (f"seed {seed}" if seed is not None else "")
+    story = spacetime(home.records(), home.now, title, start, end, nodes, kinds)
+    return Picture(lambda theme: diagrams.spacetime_svg(story, width, theme), diagrams.describe(story))

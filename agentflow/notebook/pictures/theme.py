@@ -21,6 +21,15 @@ TERMS: Final = (
 )
 """Fill and ink of the five colours that terms cycle through; they stay apart for colour-blind readers."""
 
+TERM_LINES: Final = (
+    ("#345f96", "#7aa5dc"),
+    ("#b06e14", "#e09a3d"),
+    ("#8a5fb0", "#b08fcc"),
+    ("#217468", "#4fb8aa"),
+    ("#837b1e", "#d6cf7e"),
+)
+"""The same for thin lines and small heads, which need more contrast: on a light card, on a dark one."""
+
 STATES: Final = (
     "PENDING",
     "READY",
@@ -87,6 +96,9 @@ _COLOURS: Final[dict[str, tuple[str, str, str]]] = {
     "good": ("fill", "#14794b", "#4fc58d"),
     "bad": ("fill", "#b8321f", "#ff8573"),
     "badline": ("stroke", "#b8321f", "#ff8573"),
+    "zone": ("fill", "#fdf1ef", "#291a1b"),
+    "blue": ("stroke", "#1d63b3", "#7dbbff"),
+    "bluefill": ("fill", "#1d63b3", "#7dbbff"),
     "warn": ("fill", "#9a5b00", "#f0b75a"),
     "p1": ("fill", "#c7d1dd", "#37475a"),
     "p2": ("fill", "#8fb0d8", "#48739f"),
@@ -132,6 +144,10 @@ _FIXED: Final = (
 def _rules(dark: bool) -> str:
     at = 2 if dark else 1
     rules = [f".{name}{{{entry[0]}:{entry[at]}}}" for name, entry in _COLOURS.items()]
+    rules += [
+        f".a{i}{{stroke:{pair[dark]};fill:none}}.h{i}{{fill:{pair[dark]}}}"
+        for i, pair in enumerate(TERM_LINES)
+    ]
     return "".join(rules)
 
 
