@@ -11,23 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agentflow.check.history import brief
 from agentflow.cluster import tables
 from agentflow.cluster.elections import elections_of
-from agentflow.core.control.commands import (
-    AttemptState,
-    ClientCommand,
-    ClientOp,
-    KeyCas,
-    KeyGet,
-    KeySet,
-    RegisterWorker,
-    Report,
-    WorkerLost,
-    decode,
-)
+from agentflow.core.control.commands import AttemptState, ClientOp, RegisterWorker, Report, WorkerLost, decode
 from agentflow.core.control.plane import Plane
 from agentflow.core.control.runs import RunState, State
+from agentflow.core.control.wording import said
 from agentflow.core.nodes.master import Master, QueueSample
 from agentflow.core.raft.messages import Entry, EntryKind
 from agentflow.core.record import Record
@@ -410,18 +399,6 @@ def describe(entry: Entry) -> tuple[str, str]:
     return "batch", ", ".join(
         f"{name} ×{count}" if count > 1 else name for name, count in parts.items()
     ) or "time"
-
-
-def said(command: ClientCommand) -> str:
-    """Say a client's command in a few words."""
-    tag = str(command.__struct_config__.tag)
-    if isinstance(command, KeyGet):
-        return f"{tag} {command.key}"
-    if isinstance(command, KeySet):
-        return f"{tag} {command.key} = {brief(command.value)}"
-    if isinstance(command, KeyCas):
-        return f"{tag} {command.key}: {brief(command.expected)} → {brief(command.value)}"
-    return tag
 
 
 # --- rows of the trace ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import msgspec
 
 from agentflow import errors
 from agentflow.core.control.commands import ClientCommand
+from agentflow.core.control.wording import said, way_out
 from agentflow.core.machine import (
     Answer,
     Effect,
@@ -286,12 +287,12 @@ class Client:
 
     def _give_up(self, number: int, pending: _Pending) -> None:
         del self._pending[number]
-        what = type(pending.command).__name__
+        what = said(pending.command)
         error: errors.AgentflowError
         if pending.in_doubt or pending.outstanding:
             error = errors.TimedOut(
                 f"{what}: no answer within {pending.timeout:g} s; it may have taken effect. "
-                "Ask again with the same key to find out",
+                f"{way_out(pending.command)}",
             )
         else:
             error = errors.NoQuorum(

@@ -1,7 +1,9 @@
 """The client, driven through its one door: requests in, numbered commands and one of three answers out."""
 
+import pytest
+
 from agentflow import errors
-from agentflow.core.control.commands import Denied, ErrorReport, KeySet
+from agentflow.core.control.commands import CancelRun, Denied, ErrorReport, KeyCas, KeyGet, KeySet, SubmitRun
 from agentflow.core.machine import Answer, Local, Note, Send, Stalled, Unreachable
 from agentflow.core.nodes.client import Command, Watch
 from agentflow.core.nodes.messages import (
@@ -138,6 +140,23 @@ def test_when_one_appended_it_and_the_rest_say_no_it_is_unknown(client):
         c.hear(c.all(Send)[-1].to, Redirect(1, None))
     assert isinstance(answer(c), errors.TimedOut)
     assert "may have" in str(answer(c))
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "words", "next_step"),
+    [
+        (KeySet("x", 1), "set x = 1", "Read 'x'"),
+        (KeyCas("x", 1, 2), "cas x: 1 → 2", "Read 'x'"),
+        (KeyGet("x"), "get x", "Ask again"),
+        (SubmitRun("k", "etl", (), (), ()), "submit 'etl'", "idempotency_key"),
+        (CancelRun("run-1"), "cancel", "Ask again"),
+    ],
+)
+def test_the_error_says_what_was_asked_and_what_to_do(client, asked_for, words, next_step):
+    c = client()
+    c.take(Local(1, Command(asked_for, 2.0)))
+    assert str(give_up(c)).startswith(words)
+    assert next_step in str(answer(c))
 
 
 def test_when_nobody_is_there_to_hear_it_it_is_refused(client):
