@@ -17,7 +17,7 @@ from agentflow.core.machine import Event, Local, Machine, Persisted, PersistFail
 from agentflow.core.record import Record
 from agentflow.errors import Closed, InvalidConfig
 from agentflow.ids import NodeId
-from agentflow.runtime.ports import Disk, Factory
+from agentflow.runtime.ports import Disk, Factory, save
 from agentflow.runtime.seats import Seat, down, no_such_node
 from agentflow.runtime.turns import Turns
 
@@ -29,7 +29,7 @@ _WOKEN = Woken()
 class Host(Turns):
     """Runs machines: gives them events, performs their effects, breaks them on request.
 
-    One thread at a time may use it; only `post`, `deliver`, `saved` and `finished` may be called from others.
+    One thread at a time may use it; only `post`, `deliver`, `write`, `saved` and `finished` may be called from others.
 
     Parameters
     ----------
@@ -254,10 +254,19 @@ class Host(Turns):
         self._hand_over(seat)
         self._touch(seat, cause)
 
-    def lives(self, node_id: NodeId, incarnation: int) -> bool:
-        """Whether this incarnation of the node is up."""
+    def write(self, node_id: NodeId, incarnation: int, number: int, disk: Disk, write: Any) -> None:
+        """Write to a disk now and report it, unless the incarnation is gone; from any thread.
+
+        When a write has failed, those behind it fail too: they were made in the belief that it would be
+        there, and what waits for them speaks for it.
+        """
         seat = self._seats.get(node_id)
-        return seat is not None and seat.machine is not None and seat.incarnation == incarnation
+        if seat is None or seat.machine is None or seat.incarnation != incarnation:
+            return
+        reason = "a write before it failed" if seat.broken == incarnation else save(disk, write)
+        if reason:
+            seat.broken = incarnation
+        self.saved(node_id, incarnation, number, reason)
 
     def saved(self, node_id: NodeId, incarnation: int, number: int, reason: str = "") -> None:
         """Report that a write is durable, or why it failed."""

@@ -72,10 +72,7 @@ class Driver(Protocol):
         ...
 
     def save(self, node_id: NodeId, incarnation: int, number: int, disk: Disk, write: Any) -> None:
-        """Save, if `host.lives(node_id, incarnation)` still when its turn comes, then call `host.saved`.
-
-        Writes of one node are saved in order.
-        """
+        """Call `host.write` with the same arguments when its turn comes; writes of one node keep their order."""
         ...
 
     def wake(self) -> None:

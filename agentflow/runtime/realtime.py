@@ -28,7 +28,7 @@ from agentflow.errors import InvalidConfig
 from agentflow.ids import NodeId
 from agentflow.runtime.host import Host
 from agentflow.runtime.loops import LoopThread, run_sync
-from agentflow.runtime.ports import Disk, load, save
+from agentflow.runtime.ports import Disk, load
 
 __all__ = ["LoopThread", "RealtimeDriver", "run_sync"]
 
@@ -309,13 +309,9 @@ class RealtimeDriver:
     def save(self, node_id: NodeId, incarnation: int, number: int, disk: Disk, write: Any) -> None:
         """Write to a disk: here, or in the disk's thread."""
         if disk.blocking:
-            self._thread_of(node_id).submit(self._save, node_id, incarnation, number, disk, write)
+            self._thread_of(node_id).submit(self.host.write, node_id, incarnation, number, disk, write)
         else:
-            self._save(node_id, incarnation, number, disk, write)
-
-    def _save(self, node_id: NodeId, incarnation: int, number: int, disk: Disk, write: Any) -> None:
-        if self.host.lives(node_id, incarnation):
-            self.host.saved(node_id, incarnation, number, save(disk, write))
+            self.host.write(node_id, incarnation, number, disk, write)
 
     def _thread_of(self, node_id: NodeId) -> concurrent.futures.ThreadPoolExecutor:
         thread = self._disks.get(node_id)

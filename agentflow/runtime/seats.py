@@ -24,6 +24,7 @@ class Seat:
 
     __slots__ = (
         "alarm",
+        "broken",
         "deadline",
         "disk",
         "durable",
@@ -51,6 +52,8 @@ class Seat:
         self.disk = disk
         self.order = order
         self.incarnation = 0
+        self.broken = 0
+        """The incarnation that a write of its has failed for; the disk takes no more from it."""
         self.machine: Machine | None = None
         self.starting = ""  # the kind of start, while its disk is being read
         self.paused = False

@@ -19,7 +19,7 @@ from agentflow.core.record import Record
 from agentflow.errors import InvalidConfig
 from agentflow.ids import AttemptId, NodeId
 from agentflow.runtime.host import Host
-from agentflow.runtime.ports import Disk, load, save
+from agentflow.runtime.ports import Disk, load
 
 __all__ = ["Pattern", "VirtualDriver", "Work"]
 
@@ -305,7 +305,7 @@ class VirtualDriver:
         if kind == _MESSAGE:
             self.host.deliver(data)
         elif kind == _SAVE:
-            self._save(*data)
+            self.host.write(*data)
         elif kind == _WORK:
             self._finish(*data)
         else:
@@ -335,16 +335,14 @@ class VirtualDriver:
         low, high = self._disk_ms
         delay = (low + (high - low) * self._disk_rng.random() if high > low else low) / 1000
         delay += self._slow_disks.get(node_id, 0.0)
-        time = max(self.now + delay, self._disk_free.get(node_id, 0.0))
-        if time > self.now:
+        free = self._disk_free.get(node_id, -math.inf)
+        time = max(self.now + delay, free)
+        # Whoever is to be done at this very instant may still be waiting for his turn.
+        if time > self.now or free == self.now:
             self._disk_free[node_id] = time
             self._push(time, _SAVE, (node_id, incarnation, number, disk, write))
         else:
-            self._save(node_id, incarnation, number, disk, write)
-
-    def _save(self, node_id: NodeId, incarnation: int, number: int, disk: Disk, write: Any) -> None:
-        if self.host.lives(node_id, incarnation):
-            self.host.saved(node_id, incarnation, number, save(disk, write))
+            self.host.write(node_id, incarnation, number, disk, write)
 
     def wake(self) -> None:
         """Do nothing: every step looks by itself."""

@@ -156,6 +156,22 @@ def test_writes_of_one_node_keep_their_order(kit):
     assert disk.writes == list(range(20))
 
 
+def test_a_write_made_at_the_very_instant_another_ends_comes_after_it(kit):
+    host = kit.host()
+    driver = VirtualDriver(host, disk_ms=5)
+    disk = kit.ListDisk()
+    host.add("keeper", lambda _id, stored, *_: kit.Keeper(stored, "keeper"), disk)
+
+    def second():
+        driver.disk_ms = 0
+        host.ask("keeper", 2, lambda *_: None)
+
+    driver.at(0.005, second)
+    host.ask("keeper", 1, lambda *_: None)
+    driver.run_for(1)
+    assert disk.writes == [1, 2]
+
+
 def test_a_disk_that_fails_says_so_to_its_machine(kit):
     host = kit.host()
     driver = VirtualDriver(host, disk_ms=1)
@@ -166,6 +182,31 @@ def test_a_disk_that_fails_says_so_to_its_machine(kit):
     driver.run_for(1)
     assert [record.payload for record in kit.kinds(host, "persist_failed")] == ["OSError: no space left"]
     assert kit.kinds(host, "send") == []
+
+
+@pytest.mark.parametrize("disk_ms", [0, 5])
+def test_writes_behind_one_that_failed_fail_too_and_nothing_speaks_for_them(kit, disk_ms):
+    class Hiccup(kit.ListDisk):
+        def save(self, write):
+            super().save(write)
+            if write == 1:
+                self.writes.pop()
+                raise OSError("input/output error")
+
+    host = kit.host()
+    driver = VirtualDriver(host, disk_ms=disk_ms)
+    disk = Hiccup()
+    host.add("keeper", lambda _id, stored, *_: kit.Keeper(stored, "keeper"), disk)
+    for number in (0, 1, 2, 3):
+        host.ask("keeper", number, lambda *_: None)
+    driver.run_for(1)
+    assert disk.writes == [0]
+    assert [record.type for record in kit.kinds(host, "persist_failed")] == ["2", "3", "4"]
+    assert [record.payload.number for record in kit.kinds(host, "send")] == [0]
+    host.restart("keeper")
+    host.ask("keeper", 4, lambda *_: None)
+    driver.run_for(1)
+    assert disk.writes == [0, 4]
 
 
 class Job:
