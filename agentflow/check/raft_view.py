@@ -270,14 +270,13 @@ class RaftView:
         found = (told.term, told.last_index, told.last_term)
         disk, hard = node.durable.copy(), node.durable_hard
         orphans, node.orphans = node.orphans, deque()
-        while found != (hard.term, disk.last, disk.term(disk.last)):
-            if orphans:
-                _, write = orphans.popleft()
-                disk.write(write)
-                hard = write.hard_state or hard
-                continue
+        while orphans and (found != _position(hard, disk) or told.commit > max(hard.commit, disk.base)):
+            _, write = orphans.popleft()
+            disk.write(write)
+            hard = write.hard_state or hard
+        if found != _position(hard, disk):
             if node.has_run and (told.last_index or told.term):
-                confirmed = (node.durable_hard.term, node.durable.last, node.durable.term(node.durable.last))
+                confirmed = _position(node.durable_hard, node.durable)
                 node.lost = "it had confirmed term {}, entries to {} of term {}".format(*confirmed)
                 node.lost += ", and holds term {}, entries to {} of term {}".format(*found)
                 return "start"
@@ -380,6 +379,10 @@ class RaftView:
         if node.first_conf is None:
             node.first_conf = payload.conf
         return "config"
+
+
+def _position(hard: HardState, log: LogView) -> tuple[Term, Index, Term | None]:
+    return hard.term, log.last, log.term(log.last)
 
 
 def _missing(node: NodeView, found: Stored) -> str:

@@ -446,3 +446,15 @@ def test_records_of_other_nodes_and_kinds_are_passed_over(elected):
     elected.add("worker-1", "commit", "to a marriage")
     elected.add("", "drop", type="MsgVoteResp")
     kept(elected)
+
+
+def test_a_commit_index_that_reached_the_disk_unconfirmed_counts_after_the_restart(elected, entry):
+    first, second = entry(1, 1), entry(2, 1)
+    for node in ("a", "b"):
+        elected.write(node, first, second, term=1, vote="a", commit=1)
+    elected.write("b", term=1, vote="a", commit=2, durable=False)
+    elected.commit("a", 2)
+    elected.restart("b")
+    elected.started("b", 1, 2, 1, commit=2)
+    elected.apply("b", first, second)
+    assert judge_raft(elected.records, voters="abc")
