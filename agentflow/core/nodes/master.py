@@ -80,6 +80,9 @@ QUEUE_SAMPLE_SECS = 0.02
 UNFIT = (TypeError, ValueError, OverflowError, RecursionError)
 """What the encoder raises for what cannot be written: a lone surrogate, a number past 64 bits, an object."""
 
+COMPACT_AFTER = 5_000
+"""Applied entries after which a master saves its tables, unless it is told otherwise."""
+
 MAX_BATCHES = 2
 """Batches proposed and not yet applied. What arrives meanwhile waits and goes out together."""
 
@@ -102,7 +105,7 @@ class MasterConfig(msgspec.Struct, frozen=True):
     raft: RaftConfig
     offline_after: float = 1.5
     reorder_after: float = 0.5
-    compact_after: int = 5_000
+    compact_after: int = COMPACT_AFTER
 
 
 class Leadership:
@@ -420,7 +423,7 @@ class Master:
 
     def _reconcile(self, lead: Leadership, source: NodeId, pulse: Pulse) -> None:
         """Compare what the worker says it has with what it should have, and set it right."""
-        self._effects.append(Send(source, Orders(self.raft.term)))
+        self._effects.append(Send(source, Orders(self.raft.term, pulse.epoch)))
         worker = self.plane.workers[source]
         has = set(pulse.attempts)
         for attempt in worker.running:
@@ -464,6 +467,7 @@ class Master:
         for worker in {**lead.orders, **lead.stop, **lead.acknowledge}:
             orders = Orders(
                 term,
+                self.plane.workers[worker].epoch,
                 tuple(lead.orders.get(worker, ())),
                 tuple(lead.stop.get(worker, ())),
                 tuple(lead.acknowledge.get(worker, ())),

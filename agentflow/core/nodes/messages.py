@@ -128,9 +128,14 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Orders(msgspec.Struct, frozen=True, tag="orders", array_like=True):
-    """What a leader tells a worker: attempts to start, to stop, and reports it need not repeat."""
+    """What a leader tells a worker: attempts to start, to stop, and reports it need not repeat.
+
+    They are for one life of the worker; one that comes late must not make the next life start again what
+    the last one ran.
+    """
 
     term: Term
+    epoch: int
     start: tuple[Order, ...] = ()
     stop: tuple[AttemptId, ...] = ()
     acknowledge: tuple[AttemptId, ...] = ()

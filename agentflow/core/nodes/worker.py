@@ -3,6 +3,8 @@
 Law: an attempt starts once. Orders may come twice (a leader that does not know whether the first arrived
 sends again); what is running, finished or already acknowledged is not started again.
 
+Law: orders are for one of its lives. What comes late for an earlier one is not carried out in this.
+
 Law: a worker obeys its masters alone, of them the highest term it has seen, and no lower one.
 """
 
@@ -117,7 +119,10 @@ class Worker:
                 self.term, self.leader = message.term, event.source
                 self._unreported = list(self.finished.values())
         if isinstance(message, Orders):
-            self._obey(message)
+            if message.epoch == self.epoch:
+                self._obey(message)
+            else:
+                self._effects.append(Note("stale-epoch", (message.epoch, self.epoch)))
         elif isinstance(message, Greet):
             self._beat(now)
         elif isinstance(message, Stranger):

@@ -10,8 +10,8 @@ def order(attempt):
     return Order(attempt, "run-1", attempt, f"t{attempt}", 1, "payload", TaskKind.CALL, attempt)
 
 
-def orders(*attempts, term=1, **more):
-    return Orders(term, tuple(order(attempt) for attempt in attempts), **more)
+def orders(*attempts, term=1, epoch=7, **more):
+    return Orders(term, epoch, tuple(order(attempt) for attempt in attempts), **more)
 
 
 def done(attempt):
@@ -43,6 +43,15 @@ def test_a_greeting_is_answered_with_what_it_has(worker):
     w1.take(done(4))
     [pulse] = [e.message for e in w1.hear("m2", Greet(2)) if isinstance(e.message, Pulse)]
     assert pulse == Pulse(7, (5, 4))
+
+
+def test_orders_for_an_earlier_life_are_not_carried_out(worker):
+    # The worker crashed while they were under way: the attempt ran, and is given to somebody else.
+    w1 = worker()
+    assert w1.hear("m1", orders(1, epoch=6)) == [Note("stale-epoch", (6, 7))]
+    assert not w1.machine.running
+    w1.hear("m1", orders(2))
+    assert list(w1.machine.running) == [2]
 
 
 def test_an_attempt_starts_once_however_often_it_is_ordered(worker):
