@@ -36,6 +36,7 @@ _HOME = {
     "agentflow.cluster.run": ("Run",),
     "agentflow.cluster.settings": ("EvenMasters",),
     "agentflow.cluster.simulating.compare": ("diff",),
+    "agentflow.cluster.simulating.sweeping": ("sweep",),
     "agentflow.cluster.simulating.workloads": ("KeyValueLoad", "WorkflowLoad"),
     "agentflow.cluster.simulation": ("Simulation",),
     "agentflow.core.raft": ("RaftConfig", "RaftStatus"),

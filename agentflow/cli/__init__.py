@@ -46,6 +46,37 @@ def demo(
     raise typer.Exit(run_demo(faults=faults, seed=seed, masters=masters, workers=workers, as_json=json))
 
 
+@app.command()
+def fuzz(
+    seeds: Annotated[str, typer.Option(help="Which: A:B is from A up to, and without, B.")] = "0:100",
+    masters: Annotated[
+        int | None, typer.Option(help="How many masters; by default 3 or 5, as the seed draws.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Virtual seconds of each run.")] = 30.0,
+    nemesis: Annotated[
+        str, typer.Option(help="What breaks: kinds of fault with commas between them, all, or none.")
+    ] = "all",
+    processes: Annotated[
+        int | None, typer.Option(help="How many processes; by default one a processor.")
+    ] = None,
+    nightly: Annotated[bool, typer.Option("--nightly", help="As many seeds as a night is long.")] = False,
+    shrink: Annotated[
+        bool, typer.Option("--shrink", help="Look for fewer faults that break what was broken.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+) -> None:
+    """Let simulated clusters run under faults, a seed each, and judge everything that was promised."""
+    from agentflow.cli.fuzz import run_fuzz
+    from agentflow.labs.fuzzing import Fuzz
+
+    settings = Fuzz(masters, seconds, nemesis)
+    raise typer.Exit(
+        run_fuzz(
+            seeds=seeds, fuzz=settings, processes=processes, nightly=nightly, shrink=shrink, as_json=json
+        )
+    )
+
+
 def main() -> None:
     """Run the command line."""
     app()

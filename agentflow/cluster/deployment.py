@@ -13,7 +13,7 @@ from typing import Any
 from agentflow.core.control.commands import RegisterWorker
 from agentflow.core.control.plane import Plane
 from agentflow.core.nodes.client import Client
-from agentflow.core.nodes.master import Master, MasterConfig
+from agentflow.core.nodes.master import COMPACT_AFTER, Master, MasterConfig
 from agentflow.core.nodes.worker import Worker
 from agentflow.core.raft import RaftConfig, Stored
 from agentflow.core.scheduling import HealthCheckConfig
@@ -101,6 +101,8 @@ class Deployment:
         How many.
     seed : int
         Fixes every election time-out.
+    compact_after : int, optional
+        Applied entries after which a master saves its tables and drops the log before them.
     disk : callable, optional
         Makes a master's disk; by default one in memory that outlives a kill.
     """
@@ -113,6 +115,7 @@ class Deployment:
         health: HealthCheckConfig,
         masters: int,
         seed: int,
+        compact_after: int | None = None,
         disk: Callable[[NodeId], Any] = MemoryDisk,
     ) -> None:
         self.host = host
@@ -127,6 +130,7 @@ class Deployment:
             raft=self.raft,
             offline_after=health.offline_after_secs,
             reorder_after=2 * health.heartbeat_interval_secs,
+            compact_after=compact_after or COMPACT_AFTER,
         )
         for node_id in self.master_ids:
             host.add(node_id, self._make_master, disk(node_id))

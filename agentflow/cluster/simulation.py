@@ -43,6 +43,9 @@ class Simulation(ByHand, Breaking, Past):
         How often workers beat, and when silence means death.
     disk_ms : float or (float, float)
         How long a write takes to become durable.
+    compact_after : int, optional
+        Entries after which a master saves its tables and drops the log before them; who is further behind
+        gets a snapshot.
     codec_check : bool
         Send every message through its bytes and back.
     nodes : mapping, optional
@@ -72,6 +75,7 @@ class Simulation(ByHand, Breaking, Past):
         config: RaftConfig | None = None,
         health: HealthCheckConfig | None = None,
         disk_ms: float | tuple[float, float] = 0.0,
+        compact_after: int | None = None,
         codec_check: bool = False,
         nodes: Mapping[NodeId, Callable[[], Any]] | None = None,
         judged: bool = False,
@@ -86,6 +90,12 @@ class Simulation(ByHand, Breaking, Past):
             raise InvalidConfig(
                 "workers need masters to tell them what to do; give masters=", field="masters"
             )
+        if compact_after is not None and (
+            not isinstance(compact_after, int) or isinstance(compact_after, bool) or compact_after < 1
+        ):
+            raise InvalidConfig(
+                f"compact_after={compact_after!r} is no number of entries above 0", field="compact_after"
+            )
         self._open(checked_seed(seed))
         network = network or DEFAULT_NETWORK.copy()
         spec = Spec(
@@ -96,6 +106,7 @@ class Simulation(ByHand, Breaking, Past):
             config=config or DEFAULT_CONFIG,
             health=health or DEFAULT_HEALTH,
             disk_ms=disk_ms,
+            compact_after=compact_after,
             codec_check=codec_check,
             nodes=own,
         )

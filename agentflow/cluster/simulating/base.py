@@ -325,6 +325,7 @@ class Base(Facade):
         given["config"] = spec.config if spec.config != DEFAULT_CONFIG else None
         given["health"] = spec.health if spec.health != DEFAULT_HEALTH else None
         given["disk_ms"] = spec.disk_ms or None
+        given["compact_after"] = spec.compact_after
         given["codec_check"] = spec.codec_check or None
         given["nodes"] = dict(spec.nodes) or None
         if not spec.masters and spec.nodes:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 
-from agentflow.errors import Refused
+from agentflow.errors import InvariantViolated, Refused
 
 if TYPE_CHECKING:
     from agentflow.cluster.simulating.world import World
@@ -187,6 +187,8 @@ def advance(world: World, time: float, step: int) -> None:
         before = driver.steps
         try:
             driver.go(time, step)
+        except InvariantViolated:
+            raise  # by a judge: the run as it was first made is replayed without
         except Exception:
             if driver.steps == before:
                 raise

@@ -229,7 +229,9 @@ class _Again:
         acts = tuple(act for act in self._recipe.acts if id(act) not in without)
         gone = [_when(each) for each in self._faults if id(each) not in left]
         try:
-            sim: Any = self._recipe.play(only_faults=only, acts=acts, changed_at=min(gone, default=math.inf))
+            sim: Any = self._recipe.play(
+                only_faults=only, acts=acts, changed_at=min(gone, default=math.inf), judged=True
+            )
         except InvariantViolated as error:
             return getattr(error, "promise", None) in self._promises
         return any(part.promise in self._promises for part in sim.check().violations())

@@ -55,6 +55,7 @@ class Recipe:
         only_faults: frozenset[int] | None = None,
         acts: tuple[Act, ...] | None = None,
         changed_at: float = math.inf,
+        judged: bool = False,
     ) -> Past:
         """Make the run again.
 
@@ -67,6 +68,8 @@ class Recipe:
         changed_at : float
             When the run may begin to differ. What is done from then on is done at its time, and not after
             as many steps as before, which are others.
+        judged : bool
+            Judge it on the way, and raise where a promise is broken.
         """
         store = MemoryStore()
         for key, table in self.payloads.items():
@@ -74,6 +77,9 @@ class Recipe:
         world = World(self.spec, Journal(), bench=Workbench(store))
         world.only_faults = only_faults
         sim = self.kind._around(world, self.spec.seed)
+        sim.judged = judged
+        if judged:
+            sim._changed_past()
         done = list(self.acts if acts is None else acts)
         if changed_at <= self.now:
             done = [msgspec.structs.replace(act, step=-1) if act.now >= changed_at else act for act in done]

@@ -74,6 +74,7 @@ class Spec:
     config: RaftConfig
     health: HealthCheckConfig
     disk_ms: float | tuple[float, float]
+    compact_after: int | None
     codec_check: bool
     nodes: Mapping[NodeId, Callable[[], Any]]
 
@@ -195,7 +196,12 @@ class World:
         self.driver.world = self
         self.work_at(bench or Workbench(MemoryStore()))
         self.deployment = SimulatedDeployment(
-            host, raft=spec.config, health=spec.health, masters=spec.masters, seed=spec.seed
+            host,
+            raft=spec.config,
+            health=spec.health,
+            masters=spec.masters,
+            seed=spec.seed,
+            compact_after=spec.compact_after,
         )
         self.deployment.journal = journal
         self.injector = Injector(self.driver, self.deployment.leader, self.groups, f"{spec.seed}")
