@@ -9,7 +9,9 @@ that a cluster in a script never loads the notebook.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -18,6 +20,7 @@ PROVIDER: Final = "agentflow.notebook"
 View = Callable[[Any], Any]
 _V = TypeVar("_V", bound=View)
 _registry: dict[tuple[str, type], View] = {}
+_farewells: weakref.WeakKeyDictionary[Any, list[Callable[[], None]]] = weakref.WeakKeyDictionary()
 
 
 def view(kind: str, subject: type) -> Callable[[_V], _V]:
@@ -26,7 +29,8 @@ def view(kind: str, subject: type) -> Callable[[_V], _V]:
     Parameters
     ----------
     kind : str
-        `html`, `svg`, `text` or `widget`.
+        `text` and `html` are what every display carries; `display` shows the live view itself and says whether
+        it did; `widget` gives it to be put into a layout. Others are asked for by name.
     subject : type
         What it shows.
 
@@ -56,6 +60,19 @@ def find(kind: str, subject: type) -> View | None:
     return None
 
 
+def at_end(subject: Any, fn: Callable[[], None]) -> None:
+    """Have `fn` called when the object says that it has ended."""
+    _farewells.setdefault(subject, []).append(fn)
+
+
+def ended(subject: Any) -> None:
+    """Tell those who show the object that nothing of it will change any more."""
+    for fn in _farewells.pop(subject, ()):
+        # A view's failure is not the object's.
+        with contextlib.suppress(Exception):
+            fn()
+
+
 class Viewable:
     """Mixin of the objects that people leave at the end of a cell. It costs nothing until displayed."""
 
@@ -76,3 +93,24 @@ class Viewable:
         text = bundle.get("text/plain") or repr(self)
         bundle["text/plain"] = "\n".join([text, *failures])
         return bundle
+
+    def _ipython_display_(self) -> None:
+        """Show the live view where a notebook can hold one; raising sends IPython on to the other forms."""
+        shown = False
+        with contextlib.suppress(Exception):
+            show = find("display", type(self))
+            shown = show is not None and show(self)
+        if not shown:
+            raise NotImplementedError
+
+
+class Watchable(Viewable):
+    """Mixin of what has a live view."""
+
+    __slots__ = ()
+
+    def watch(self) -> Any:
+        """Give the live view as a widget, to be shown or put into a layout of ipywidgets."""
+        make = find("widget", type(self))
+        assert make is not None, f"the provider of views registers a widget for {type(self).__name__}"
+        return make(self)

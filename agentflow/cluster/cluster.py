@@ -40,6 +40,7 @@ from agentflow.runtime.realtime import RealtimeDriver
 from agentflow.runtime.trace import Trace
 from agentflow.transport.codec import MessageCodec
 from agentflow.transport.memory import Network
+from agentflow.views import ended
 
 if TYPE_CHECKING:
     from agentflow.cluster.agents.bus import Bus
@@ -274,6 +275,7 @@ class Cluster(Facade, metaclass=Reusing):
         left = self._launcher.close(GOODBYE_SECS)
         for run in self._runs.values():
             run._end()
+        ended(self)
         if left:
             warnings.warn(
                 f"{self!r} left {len(left)} functions running, which cannot be stopped from outside: {', '.join(left[:8])}",

@@ -15,9 +15,9 @@ from agentflow.core.control.plane import Plane
 from agentflow.core.nodes.client import Client
 from agentflow.core.nodes.master import COMPACT_AFTER, Master, MasterConfig
 from agentflow.core.nodes.worker import Worker
-from agentflow.core.raft import RaftConfig, Stored
+from agentflow.core.raft import RaftConfig, Stored, Transfer
 from agentflow.core.scheduling import HealthCheckConfig
-from agentflow.errors import InvalidConfig, NoSuchNode
+from agentflow.errors import InvalidConfig, NoSuchNode, Refused
 from agentflow.ids import NodeId
 from agentflow.runtime.host import Host
 from agentflow.storage.memory import MemoryDisk
@@ -200,12 +200,23 @@ class Deployment:
         up = [machine for node_id in self.master_ids if (machine := self.master(node_id)) is not None]
         return max(up, key=lambda machine: machine.raft.applied).plane if up else Plane()
 
+    def transfer(self, to: NodeId) -> None:
+        """Ask whoever leads to hand leadership on."""
+        leader = self.leader()
+        if leader is None:
+            raise Refused("nobody leads, so there is no leadership to hand on")
+        self.host.ask(leader, Transfer(to), _nobody)
+
     def check_node(self, node_id: NodeId) -> NodeId:
         """Refuse an id that names no node of the host."""
         if node_id not in self.host.nodes:
             known = ", ".join(self.host.nodes)
             raise NoSuchNode(f"there is no node {node_id!r}; there are: {known}", node=node_id)
         return node_id
+
+
+def _nobody(answer: object, final: bool) -> None:
+    """Nobody waits for this answer: what came of it is seen in who leads."""
 
 
 def default_cores() -> float:

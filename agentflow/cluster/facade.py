@@ -16,6 +16,7 @@ from agentflow.cluster.elastic import CLIENT
 from agentflow.cluster.explain import diagnose, explain_task, masters_trouble
 from agentflow.cluster.frames import ClusterFrames, RunFrames
 from agentflow.cluster.keyvalue import KeyValueClient
+from agentflow.cluster.leading import Leading
 from agentflow.cluster.nodes import MasterHandle, Nodes, WorkerHandle
 from agentflow.cluster.run import Run, drawn
 from agentflow.cluster.settings import check_readable, checked_timeout
@@ -32,7 +33,6 @@ from agentflow.core.nodes.master import Master
 from agentflow.core.record import Record
 from agentflow.errors import Closed, InvalidConfig
 from agentflow.ids import AttemptId, NodeId, RunId, TaskId
-from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from agentflow.cluster.agents.agent import AgentCommunication
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Facade(Submitting, Viewable):
+class Facade(Submitting, Leading):
     """The common part of `Cluster` and `Simulation`."""
 
     began: float

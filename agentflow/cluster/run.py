@@ -31,7 +31,7 @@ from agentflow.errors import (
     UpstreamFailed,
 )
 from agentflow.ids import AttemptId, RunId, TaskId
-from agentflow.views import Viewable, find
+from agentflow.views import Watchable, find
 
 if TYPE_CHECKING:
     from agentflow.cluster.frames import RunFrames
@@ -81,7 +81,7 @@ class Home(Protocol):
         ...
 
 
-class Run(Viewable):
+class Run(Watchable):
     """One execution of a workflow; made by `Cluster.submit`.
 
     Attributes

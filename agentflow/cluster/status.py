@@ -194,7 +194,7 @@ _last: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 def cluster_status(cluster: Facade) -> ClusterStatus:
     """Read a cluster in one turn of its loop."""
-    parts = cluster.read(lambda: _cluster_parts(cluster))
+    parts = cluster.read(lambda: parts_of(cluster))
     records = list(cluster.records())  # the trace may be read from any thread, so the loop need not wait
     stands = tuple(
         Stand(c.term, c.candidate, c.outcome, c.votes, c.voters, c.started, c.decided, c.cause)
@@ -245,7 +245,7 @@ def _within(seconds: float, fn: Callable[[], _T]) -> _T | None:
     return found[0] if found else None
 
 
-def _cluster_parts(cluster: Facade) -> dict[str, Any]:
+def parts_of(cluster: Facade) -> dict[str, Any]:
     """What must agree with one another, read where nothing changes meanwhile."""
     deployment, now, plane = cluster._deployment, cluster.now, cluster.plane()
     hosted = deployment.host.nodes

@@ -220,4 +220,23 @@ view("picture", Workflow)(workflow_picture)
 view("report", Facade)(lambda cluster: partial(report.cluster_report, cluster))
 view("report", Run)(lambda run: partial(report.run_report, run))
 
+# --- live views: anywidget is imported when the first is made ------------------------------------------------
+
+
+def _live(kind: str, subject: Any) -> Any:
+    from agentflow.notebook.live import kinds
+
+    return kinds.live(kind, subject)
+
+
+def _displayed(kind: str, subject: Any) -> bool:
+    from agentflow.notebook.live import kinds
+
+    return kinds.displayed(kind, subject)
+
+
+for _subject, _kind in ((Facade, "cluster"),):
+    view("widget", _subject)(partial(_live, _kind))
+    view("display", _subject)(partial(_displayed, _kind))
+
 warm()

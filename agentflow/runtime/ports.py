@@ -79,12 +79,20 @@ class Driver(Protocol):
         """Something was posted: a turn is due."""
         ...
 
+    def pending(self) -> list[tuple[float, Record]]:
+        """List the messages on the wires with their times of arrival, the next one first."""
+        ...
+
 
 class NoDriver:
     """Stands in until a driver takes the host; nodes without a disk may be added before that."""
 
     rng = random.Random(0)
     now = 0.0
+
+    def pending(self) -> list[tuple[float, Record]]:
+        """Nothing is under way."""
+        return []
 
     def carry(self, message: Record, delay: float) -> None:
         """Refuse."""

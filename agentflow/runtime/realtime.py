@@ -282,6 +282,10 @@ class RealtimeDriver:
             timer.cancel()
         self._timer = self._loop.call_at(when, self._ring)
 
+    def pending(self) -> list[tuple[float, Record]]:
+        """Return the messages on the wires with their times of arrival, the next one first."""
+        return [(at, sent) for at, _, sent in sorted(self._wires, key=lambda wire: wire[:2])]
+
     # --- what the host asks of its driver ---------------------------------------------------------------
 
     def carry(self, message: Record, delay: float) -> None:

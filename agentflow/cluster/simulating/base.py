@@ -422,6 +422,7 @@ class Base(Facade):
     slow = by_hand(Facade.slow)
     partition = by_hand(Facade.partition)
     heal = by_hand(Facade.heal)
+    transfer_leadership = by_hand(Facade.transfer_leadership)
     add_worker = by_hand(Facade.add_worker)
     remove_worker = by_hand(Facade.remove_worker)
     cancel = by_hand(Facade.cancel)

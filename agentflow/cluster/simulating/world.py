@@ -146,6 +146,7 @@ class SimulatedDeployment(Deployment):
     add_worker = noted("deployment", Deployment.add_worker)
     remove_worker = noted("deployment", Deployment.remove_worker)
     add_client = noted("deployment", Deployment.add_client)
+    transfer = noted("deployment", Deployment.transfer)
 
 
 class World:

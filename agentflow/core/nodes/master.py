@@ -30,8 +30,10 @@ from agentflow.core.control.image import load, save
 from agentflow.core.control.plane import Plane, Start
 from agentflow.core.control.runs import RunState
 from agentflow.core.machine import (
+    Answer,
     Effect,
     Event,
+    Local,
     Note,
     Persisted,
     PersistFailed,
@@ -69,6 +71,7 @@ from agentflow.core.raft import (
     Receive,
     Snapshot,
     Stored,
+    Transfer,
 )
 from agentflow.core.raft import Unreachable as PeerUnreachable
 from agentflow.errors import Refused
@@ -197,6 +200,9 @@ class Master:
         elif isinstance(event, Unreachable):
             if isinstance(event.message, Message):
                 self.raft.handle(PeerUnreachable(event.peer), now)
+        elif isinstance(event, Local) and isinstance(event.request, Transfer):
+            self.raft.handle(event.request, now)
+            self._effects.append(Answer(event.token, event.request.to))
         elif isinstance(event, Stalled):
             self.raft.handle(event, now)
             if self.lead is not None:

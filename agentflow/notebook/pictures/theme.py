@@ -172,6 +172,12 @@ def style(theme: str = "auto") -> str:
     return f"<style>{rules}</style>"
 
 
+def variables(*, dark: bool) -> str:
+    """The colours as variables of a style sheet: `--af-bg`, and `--af-t0` and `--af-k0` for the first term."""
+    terms = (f"--af-t{i}:{fill};--af-k{i}:{ink}" for i, (fill, ink) in enumerate(TERMS))
+    return ";".join([*(f"--af-{name}:{entry[2 if dark else 1]}" for name, entry in _COLOURS.items()), *terms])
+
+
 def term_class(term: int) -> int:
     """Which of the five colours a term has.
 
