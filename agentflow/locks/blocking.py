@@ -154,7 +154,7 @@ def _wait_for(lock: DistributedLock, waiter: Waiter, give_up: threading.Event | 
         while True:
             answer: Grant | Busy | Unknown
             try:
-                answer = lock._believed(waiter.ask().wait())
+                answer = lock._believed(waiter, waiter.ask().wait())
             except Unknown as error:
                 answer = error
             if isinstance(answer, Grant):

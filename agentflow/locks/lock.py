@@ -149,7 +149,7 @@ class DistributedLock:
         """
         waiter = self._waiter(key, metadata, limit_s=0.0)
         try:
-            answer = self._believed(await waiter.ask(curious=False).result())
+            answer = self._believed(waiter, await waiter.ask(curious=False).result())
         except Unknown:
             self._doubt(waiter)
             raise
@@ -318,7 +318,7 @@ class DistributedLock:
             while True:
                 answer: Grant | Busy | Unknown
                 try:
-                    answer = self._believed(await waiter.ask().result())
+                    answer = self._believed(waiter, await waiter.ask().result())
                 except Unknown as error:
                     answer = error
                 if isinstance(answer, Grant):
@@ -338,11 +338,13 @@ class DistributedLock:
             self._doubt(waiter)
         raise waiter.refusal(answer)
 
-    def _believed(self, answer: Grant | Busy) -> Grant | Busy:
+    def _believed(self, waiter: Waiter, answer: Grant | Busy) -> Grant | Busy:
         if isinstance(answer, Busy) or self.clock() < answer.trusted_until:
             return answer
         # The lease was given, but its reply took as long as the lease: nobody may rely on it any more.
+        # The next try asks by another name: under this one it could adopt the lease that is being released.
         self._release_job(self._calls, answer)
+        waiter.ask_as(holder_name(self.owner))
         return Busy()
 
     def _keep(self, grant: Grant) -> None:

@@ -146,6 +146,10 @@ class Waiter:
             budget_s = min(budget_s, max(LAST_TRY_S, self._ends - self.request.clock()))
         return self._database.submit(f"acquire of {self.request.key!r}", work, budget_s, undo=self._take_back)
 
+    def ask_as(self, holder: str) -> None:
+        """Ask by another name from now on; the one before has left the line."""
+        self.request = msgspec.structs.replace(self.request, holder=holder)
+
     def pause(self, answer: Busy | Unknown) -> float | None:
         """How long to sleep after a try that brought nothing; None once the limit has come."""
         left_s = None if self._ends is None else self._ends - self.request.clock()

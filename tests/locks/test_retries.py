@@ -198,6 +198,36 @@ def test_a_lease_whose_reply_took_as_long_as_the_lease_is_not_believed(tmp_path,
     run(main())
 
 
+def test_a_release_of_what_was_not_believed_ends_nothing_that_was_acknowledged(tmp_path, monkeypatch, run):
+    real_acquire, real_release = Sqlite.acquire, Sqlite.release
+    slow, acknowledged, released = iter([0.4]), threading.Event(), threading.Event()
+
+    def acquire(*arguments):
+        info = real_acquire(*arguments)
+        time.sleep(next(slow, 0))
+        return info
+
+    def release(*arguments):
+        assert acknowledged.wait(20)
+        answer = real_release(*arguments)
+        released.set()
+        return answer
+
+    monkeypatch.setattr(Sqlite, "acquire", acquire)
+    monkeypatch.setattr(Sqlite, "release", release)
+
+    async def main():
+        async with DistributedLock(f"sqlite:///{tmp_path}/locks.db", ttl_secs=0.4) as lock:
+            await lock.init_schema()
+            info = await lock.acquire_blocking("k", 20)
+            assert await lock.renew("k", 60)
+            acknowledged.set()
+            assert await asyncio.to_thread(released.wait, 20)
+            assert (await lock.check_lock("k")).holder == info.holder
+
+    run(main())
+
+
 def test_the_limit_of_a_wait_counts_while_the_database_is_away(tmp_path, monkeypatch, run):
     flaky = Flaky(tmp_path, monkeypatch, iter([(False, wrapped(arguments=("gone",)))] * 10_000), timeout_s=5)
 
