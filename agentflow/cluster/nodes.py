@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agentflow.errors import NoSuchNode
 from agentflow.ids import NodeId
+from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from agentflow.cluster.facade import Facade
@@ -46,7 +47,7 @@ class Nodes(Mapping[NodeId, _H], Generic[_H]):
         return f"{{{', '.join(repr(self._make(node_id)) for node_id in self._ids)}}}"
 
 
-class NodeHandle:
+class NodeHandle(Viewable):
     """A node of a cluster."""
 
     def __init__(self, home: Facade, node_id: NodeId) -> None:

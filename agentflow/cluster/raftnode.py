@@ -40,6 +40,7 @@ from agentflow.runtime.trace import Trace
 from agentflow.storage.base import Disk
 from agentflow.storage.memory import MemoryDisk
 from agentflow.transport.memory import Network
+from agentflow.views import Viewable
 
 
 class VoteRequest(msgspec.Struct, frozen=True):
@@ -219,7 +220,7 @@ class _Bus:
         self.driver.close()
 
 
-class RaftNode:
+class RaftNode(Viewable):
     """One member of a Raft cluster, started and stopped by hand.
 
     Parameters

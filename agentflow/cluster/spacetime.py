@@ -220,7 +220,9 @@ def _rows(lines: _Lines, hops: Sequence[Hop]) -> list[NodeId]:
     busy = {hop.source for hop in hops} | {hop.destination for hop in hops}
     busy |= {mark.node for mark in lines.marks}
     asking = {hop.source for hop in hops if hop.saying.family == "client" and not hop.saying.answer}
-    rows = [node for node in lines.order if node in lines.roles or node in busy]
+    # Masters belong to what is told of them; among agents of theirs they would be empty lines.
+    theirs = not hops or any(hop.saying.family not in ("agent", "other") for hop in hops)
+    rows = [node for node in lines.order if node in busy or (theirs and node in lines.roles)]
 
     def place(node: NodeId) -> int:
         return 1 if node in lines.roles else 0 if node in asking else 2

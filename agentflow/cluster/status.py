@@ -218,7 +218,7 @@ def published(cluster: Facade, patience: float = PATIENCE_SECS) -> ClusterStatus
     if cluster.moves_time or cluster.closed:
         status: ClusterStatus | None = cluster_status(cluster)
     else:
-        status = _within(patience, lambda: cluster_status(cluster))
+        status = within(patience, lambda: cluster_status(cluster))
     if status is None:
         last = _last.get(cluster) or ClusterStatus(title=type(cluster).__name__, now=0.0)
         return msgspec.structs.replace(last, stale=True)
@@ -226,7 +226,7 @@ def published(cluster: Facade, patience: float = PATIENCE_SECS) -> ClusterStatus
     return status
 
 
-def _within(seconds: float, fn: Callable[[], _T]) -> _T | None:
+def within(seconds: float, fn: Callable[[], _T]) -> _T | None:
     """Give what `fn` returns or raise what it raises; None if it has not ended in time."""
     found: list[_T] = []
     errors: list[Exception] = []
@@ -410,7 +410,7 @@ def published_run(run: Run, patience: float = PATIENCE_SECS) -> RunStatus:
     home: Any = run._home
     if getattr(home, "moves_time", True) or getattr(home, "closed", True):
         return run_status(run)
-    status = _within(patience, lambda: run_status(run))
+    status = within(patience, lambda: run_status(run))
     if status is not None:
         return status
     own = {**_own_parts(run), "note": "the cluster does not answer"}

@@ -29,6 +29,7 @@ from agentflow.locks.keys import (
 )
 from agentflow.locks.signals import doorbell, in_thread, lease_clock, settled
 from agentflow.locks.waiting import Busy, Grant, Request, Waiter, margin
+from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from agentflow.locks.dialects.base import Dialect
@@ -46,7 +47,7 @@ RENEWAL_CREW: Final = 64
 SCHEMA_S: Final = 15.0
 
 
-class DistributedLock:
+class DistributedLock(Viewable):
     """Named locks in a database table, each with one holder at a time and a fencing token.
 
     It is not re-entrant and not tied to a task: whoever has this object may release what it acquired, and a second

@@ -9,21 +9,28 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
+from agentflow.cluster.agents.agent import AgentCommunication
 from agentflow.cluster.facade import Facade
 from agentflow.cluster.nodes import MasterHandle, WorkerHandle
+from agentflow.cluster.parts import held, mailbox, member, registered, waiting_in_queue
+from agentflow.cluster.raftnode import RaftNode
 from agentflow.cluster.run import Run
 from agentflow.cluster.status import ClusterStatus, RunStatus, published, published_run
-from agentflow.core.scheduling import Workflow
+from agentflow.core.scheduling import WorkerRegistry, Workflow
+from agentflow.core.scheduling.queue import PriorityTaskQueue
+from agentflow.locks.lock import DistributedLock
 from agentflow.notebook.graph import warm
 from agentflow.notebook.html import STYLE, escape, folded, image, table
 from agentflow.notebook.pictures import flow as flows
 from agentflow.notebook.pictures import panel, report
+from agentflow.notebook.pictures import parts as drawn_parts
 from agentflow.notebook.pictures import run as runs
 from agentflow.notebook.pictures import svg as pieces
 from agentflow.notebook.pictures.facades import (
     ClusterPlots,
     RunPlots,
     diagram,
+    locks_picture,
     node_picture,
     workflow_picture,
 )
@@ -209,6 +216,61 @@ def node_html(handle: Any) -> str:
         if handle.id in known
         else _block(f"<p>{escape(repr(handle))}</p>")
     )
+
+
+# --- parts of one's own ------------------------------------------------------------------------------------
+
+
+@view("html", PriorityTaskQueue)
+def queue_html(queue: PriorityTaskQueue) -> str:
+    """The distributions of scores and ages, and the numbers."""
+    status = waiting_in_queue(queue)
+    stats = queue.stats()
+    names = ("enqueued", "dequeued", "retried", "dead_letters", "wait_mean_s", "wait_p99_s", "oldest_s")
+    numbers = table("numbers", ("what", "how much"), [(name, getattr(stats, name)) for name in names])
+    picture = image(drawn_parts.waiting_svg(status), drawn_parts.waiting_said(status))
+    return _block(picture, folded("as a table", numbers))
+
+
+@view("html", WorkerRegistry)
+def registry_html(registry: WorkerRegistry) -> str:
+    """The workers, by group where there are many."""
+    found = registered(registry)
+    status = ClusterStatus("registry", 0.0, workers=found)
+    rows = table(
+        "workers", ("id", "status", "group", "running", "slots", "load"), worker_rows(status), TABLE_ROWS
+    )
+    return _block(image(panel.workers_svg(status), f"{len(found)} workers"), folded("as a table", rows))
+
+
+@view("html", AgentCommunication)
+def agent_html(agent: AgentCommunication) -> str:
+    """Its mailbox and its last messages."""
+    box = mailbox(agent)
+    rows = table("last messages", ("", "type", "other", "what"), box.last, TABLE_ROWS)
+    said = f"agent {box.id}, {box.state}, {box.waiting} messages waiting"
+    return _block(image(drawn_parts.agent_svg(box), said), folded("as a table", rows))
+
+
+@view("html", RaftNode)
+def member_html(node: RaftNode) -> str:
+    """Its card."""
+    master = member(node)
+    rows = master_rows(ClusterStatus(node.id, 0.0, masters=(master,)))
+    facts = table("node", ("id", "role", "term", "commit", "applied", "last"), rows)
+    return _block(
+        image(panel.master_svg(master), f"{node.id}: {said_of(master)}"), folded("as a table", facts)
+    )
+
+
+@view("html", DistributedLock)
+def lock_html(lock: DistributedLock) -> str:
+    """What this object holds; the database is not asked."""
+    found = held(lock)
+    columns = ("key", "owner", "token", "left [s]")
+    rows = table("leases", columns, [(each.key, each.owner, each.token, each.left_s) for each in found])
+    picture = locks_picture(found, f"held by {lock.owner}")
+    return _block(image(picture.svg(), picture.label), folded("as a table", rows))
 
 
 # --- pictures asked for by name ----------------------------------------------------------------------------

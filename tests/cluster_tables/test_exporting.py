@@ -30,11 +30,6 @@ def sim():
     return sim
 
 
-def needs(form):
-    if form in NEEDS:
-        pytest.importorskip(NEEDS[form], reason=f"{form} needs the extra `export`")
-
-
 def expected(frames, form):
     """The tables as a file can hold them: in csv and xlsx an empty text is a missing one."""
     found = {}
@@ -54,7 +49,6 @@ def expected(frames, form):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_table_comes_back_with_its_values_and_dtypes(sim, tmp_path, form):
-    needs(form)
     sim.frames.export(tmp_path / "out", format=form)
     back = read(tmp_path / "out", form)
     wanted = expected(sim.frames, form)
@@ -67,7 +61,6 @@ def test_every_table_comes_back_with_its_values_and_dtypes(sim, tmp_path, form):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_runs_tables_come_back_too(sim, tmp_path, form):
-    needs(form)
     written = sim.frames_run.frames.export(tmp_path, format=form)
     assert all(path.exists() for path in written)
     back = read(tmp_path, form)
@@ -77,7 +70,6 @@ def test_a_runs_tables_come_back_too(sim, tmp_path, form):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_empty_tables_keep_their_columns_and_dtypes(tmp_path, form):
-    needs(form)
     quiet = af.Simulation(masters=1, seed=1)
     quiet.frames.export(tmp_path, format=form)
     back = read(tmp_path, form)
@@ -88,7 +80,8 @@ def test_empty_tables_keep_their_columns_and_dtypes(tmp_path, form):
 
 
 def test_a_name_that_begins_with_an_equals_sign_is_no_formula(sim, tmp_path):
-    openpyxl = pytest.importorskip("openpyxl", reason="xlsx needs the extra `export`")
+    import openpyxl
+
     (book,) = sim.frames.export(tmp_path, format="xlsx")
     sheet = openpyxl.load_workbook(book)["tasks"]
     kinds = {cell.value: cell.data_type for row in sheet.iter_rows() for cell in row if cell.value}
@@ -129,7 +122,7 @@ def test_a_missing_package_is_named_with_its_pip_line(sim, tmp_path, monkeypatch
 
 
 def test_a_table_too_long_for_a_sheet_is_refused_before_anything_is_written(sim, tmp_path, monkeypatch):
-    pytest.importorskip("openpyxl", reason="xlsx needs the extra `export`")
+
     monkeypatch.setattr("agentflow.cluster.exporting.SHEET_ROWS", 50)
     with pytest.raises(af.InvalidConfig, match="a sheet holds 50 rows"):
         sim.frames.export(tmp_path / "out", format="xlsx")

@@ -32,6 +32,7 @@ from agentflow.core.agents.requests import (
 )
 from agentflow.errors import Closed, InvalidConfig, Refused, RemoteError
 from agentflow.ids import NodeId
+from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +46,7 @@ _H = TypeVar("_H", bound=Handler)
 _T = TypeVar("_T")
 
 
-class AgentCommunication(Voice):
+class AgentCommunication(Voice, Viewable):
     """An agent: a node with a mailbox, and handlers for what comes in.
 
     It is there from the moment it is made until `close()`; used in a `with` or `async with` it closes itself.

@@ -24,6 +24,7 @@ from agentflow.core.scheduling.queue_stats import DeadLetter, Failure, Meter, Qu
 from agentflow.core.scheduling.tasks import PriorityLike, TaskNode, TaskPriority, TaskState
 from agentflow.errors import DuplicateTask, InvalidConfig, NoSuchTask, QueueFull
 from agentflow.ids import TaskId
+from agentflow.views import Viewable
 
 if TYPE_CHECKING:
     from random import Random
@@ -34,7 +35,7 @@ ANY_GROUP: Final = "any"
 """What statistics call tasks that may run in any group."""
 
 
-class PriorityTaskQueue:
+class PriorityTaskQueue(Viewable):
     """Tasks that wait for a worker, the most urgent first.
 
     The score people see is `base + 10 * whole seconds waited - 50 * retry_count`, with base 250, 500, 750

@@ -26,9 +26,10 @@ from agentflow.core.scheduling.workers import (
 )
 from agentflow.errors import DuplicateTask, InvalidConfig, NoSuchNode, NoSuchTask, Refused
 from agentflow.ids import NodeId, TaskId
+from agentflow.views import Viewable
 
 
-class WorkerRegistry:
+class WorkerRegistry(Viewable):
     """Workers by id.
 
     Parameters

@@ -5,18 +5,20 @@ Law: a picture is of the instant it was asked for; drawing it later, or in anoth
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agentflow.cluster.facade import Facade
+from agentflow.cluster.parts import LeaseStatus, leases, mailboxes, waiting_in_cluster
 from agentflow.cluster.run import Run
-from agentflow.cluster.spacetime import spacetime
+from agentflow.cluster.spacetime import SpaceTime, spacetime
 from agentflow.cluster.status import ClusterStatus, RunStatus, published, published_run
 from agentflow.core.scheduling import Workflow
 from agentflow.errors import NoSuchNode, NoSuchTask
 from agentflow.notebook.pictures import flow as flows
 from agentflow.notebook.pictures import onaxis
 from agentflow.notebook.pictures import panel as panels
+from agentflow.notebook.pictures import parts as pieces
 from agentflow.notebook.pictures import run as runs
 from agentflow.notebook.pictures import spacetime as diagrams
 from agentflow.notebook.pictures.picture import Picture
@@ -29,7 +31,10 @@ class ClusterPlots:
         self._cluster = cluster
 
     def __repr__(self) -> str:
-        return "<plots: panel(), elections(), queue(), workers(), node(id)>"
+        return (
+            "<plots: panel(), elections(), queue(), waiting(), workers(), spacetime(), mailboxes(), locks(infos), "
+            "node(id)>"
+        )
 
     def panel(self, width: float = panels.WIDE) -> Picture:
         """Everything on one card; below a width of 700 the parts are stacked."""
@@ -51,6 +56,28 @@ class ClusterPlots:
         if ax is not None:
             return onaxis.queue(status, ax)
         return Picture(lambda theme: panels.queue_svg(status, width, theme), f"queue of {status.title}")
+
+    def waiting(self, width: float = pieces.WIDE) -> Picture:
+        """Who waits in the queue now: the distribution of scores and of ages."""
+        status = waiting_in_cluster(self._cluster)
+        return Picture(lambda theme: pieces.waiting_svg(status, width, theme), pieces.waiting_said(status))
+
+    def spacetime(self, ax: Any = None, **wishes: Any) -> Any:
+        """The space-time diagram, with the arguments of `diagram()`; on a matplotlib axis if one is given."""
+        if ax is None:
+            return diagram(self._cluster, **wishes)
+        return onaxis.spacetime(story_of(self._cluster, **wishes), ax)
+
+    def mailboxes(self, width: float = pieces.WIDE) -> Picture:
+        """How full the agents' mailboxes are."""
+        found, title = mailboxes(self._cluster), published(self._cluster).title
+        return Picture(
+            lambda theme: pieces.mailboxes_svg(found, title, width, theme), f"mailboxes of {title}"
+        )
+
+    def locks(self, infos: Iterable[Any], width: float = pieces.WIDE) -> Picture:
+        """Leases, as `await lock.list_locks()` gave them."""
+        return locks_picture(leases(infos), "locks", width)
 
     def workers(self, width: float = 620) -> Picture:
         """The workers, by group where there are many."""
@@ -141,7 +168,19 @@ def diagram(
     width: float = diagrams.WIDE,
 ) -> Picture:
     """The space-time diagram of anything that has a trace: a cluster, a simulation, a bus of agents."""
+    story = story_of(home, start=start, end=end, nodes=nodes, kinds=kinds)
+    return Picture(lambda theme: diagrams.spacetime_svg(story, width, theme), diagrams.describe(story))
+
+
+def story_of(home: Any, **wishes: Any) -> SpaceTime:
+    """What a diagram tells of whatever has a trace."""
     seed = getattr(home, "seed", None)
     title = getattr(home, "name", None) or (f"seed {seed}" if seed is not None else "")
-    story = spacetime(home.records(), home.now, title, start, end, nodes, kinds)
-    return Picture(lambda theme: diagrams.spacetime_svg(story, width, theme), diagrams.describe(story))
+    return spacetime(home.records(), home.now, title, **wishes)
+
+
+def locks_picture(found: Sequence[LeaseStatus], title: str, width: float = pieces.WIDE) -> Picture:
+    """Who holds which lock."""
+    return Picture(
+        lambda theme: pieces.locks_svg(found, title, width, theme), f"{title}: {len(found)} leases"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from agentflow.cluster.spacetime import SpaceTime
 from agentflow.cluster.status import ClusterStatus, RunStatus
 from agentflow.notebook.pictures.gantt import BINS, busy_bins
 from agentflow.notebook.pictures.theme import TERMS, WORDS, term_class
@@ -83,6 +84,44 @@ def queue(status: ClusterStatus, ax: Any) -> Any:
         ax.stackplot(times, *layers.values(), labels=list(layers), colors=list(LAYERS.values()), step="post")
     ax.set_ylabel("tasks waiting")
     return _finish(ax, f"queue of {status.title}", "time [s]", bool(status.queue))
+
+
+def spacetime(story: SpaceTime, ax: Any) -> Any:
+    """A line a node, an arrow a message, true to time; give the axis back."""
+    row = {node: -i for i, node in enumerate(story.nodes)}
+    for each in story.stretches:
+        if each.node in row:
+            colour = TERMS[term_class(each.term)][0] if each.term else "#8d97a3"
+            style = {"down": ":", "paused": "--"}.get(each.state, "-")
+            thick = 5.0 if each.role == "leader" and each.state == "up" else 1.6
+            at = row[each.node]
+            ax.plot([each.start, each.end], [at, at], style, color=colour, linewidth=thick)
+    for hop in story.hops:
+        y1, y2 = row[hop.source], row[hop.destination]
+        end = story.end if hop.ended is None else hop.ended
+        if hop.lost or hop.ended is None:
+            ax.plot([hop.sent, end], [y1, (y1 + y2) / 2], ":", color="#46525f", linewidth=0.8)
+            if hop.lost:
+                ax.plot([end], [(y1 + y2) / 2], "x", color="#b8321f")
+            continue
+        ax.annotate(
+            "",
+            xy=(end, y2),
+            xytext=(hop.sent, y1),
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": "#46525f",
+                "linewidth": 0.7,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
+    for mark in story.marks:
+        if mark.node in row:
+            ax.annotate(mark.said, (mark.time, row[mark.node]), color="#b8321f", fontsize="small")
+    ax.set_yticks(list(row.values()), list(row))
+    ax.set_xlim(story.start, story.end or 1.0)
+    return _finish(ax, f"space-time of {story.title}", "time [s]", False)
 
 
 def _finish(ax: Any, title: str, across: str, legend: bool) -> Any:

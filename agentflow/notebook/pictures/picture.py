@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +20,8 @@ from agentflow.notebook.html import STYLE, escape, image
 
 KINDS: Final = (".svg", ".html", ".png")
 SECS: Final = 60.0
+CHROME_LEAST: Final = 400
+"""Pixels that a window of Chromium's is high at least."""
 CHROMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -174,10 +178,35 @@ def _by_chrome(svg: str, scale: float) -> bytes | None:
                 f"--user-data-dir={folder}/profile",
                 f"--force-device-scale-factor={scale:g}",
             ),
-            *("--default-background-color=00000000", f"--window-size={width},{height}"),
+            *("--default-background-color=00000000", f"--window-size={width},{max(height, CHROME_LEAST)}"),
             *(f"--screenshot={target}", source.as_uri()),
         ]
-        return target.read_bytes() if _run(command) and target.exists() else None
+        made = target.read_bytes() if _run(command) and target.exists() else None
+    return made if made is None or height >= CHROME_LEAST else cropped(made, round(height * scale))
+
+
+def cropped(data: bytes, rows: int) -> bytes:
+    """The first rows of a PNG that is not interlaced: a row depends on those above it alone.
+
+    Chromium draws nothing where its own frame would be, so what is low is drawn in a window that is high enough.
+    """
+    parts, at = [data[:8]], 8
+    header, pixels = b"", b""
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + 8 + size]
+        if kind == b"IHDR":
+            header = body
+        elif kind == b"IDAT":
+            pixels += body
+        at += 12 + size
+    wide, high, depth, colour = struct.unpack(">IIBB", header[:10])
+    stride = 1 + wide * depth * {0: 1, 2: 3, 6: 4}[colour] // 8
+    kept = zlib.compress(zlib.decompress(pixels)[: stride * min(rows, high)], 9)
+    header = struct.pack(">II", wide, min(rows, high)) + header[8:]
+    for kind, body in ((b"IHDR", header), (b"IDAT", kept), (b"IEND", b"")):
+        parts.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))
+    return b"".join(parts)
 
 
 def _run(command: list[str]) -> bool:

@@ -160,6 +160,8 @@ def seconds(value: float) -> str:
     >>> seconds(0.0042), seconds(0.214), seconds(9.41), seconds(132), seconds(7300)
     ('4.2 ms', '214 ms', '9.4 s', '2 min 12 s', '2 h 1 min')
     """
+    if not math.isfinite(value):
+        return "∞" if value > 0 else "–"
     if value < 0.01:
         return f"{value * 1000:.2g} ms" if value > 0 else "0 s"
     if value < 1:

@@ -299,8 +299,6 @@ def test_a_report_is_an_html_file(sim, tmp_path):
 
 
 def test_plots_draw_on_an_axis_that_is_passed(sim, run):
-    matplotlib = pytest.importorskip("matplotlib", reason="only where somebody passes an axis of it")
-    matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
     for plot, least in ((run.plot.gantt, 60), (sim.plot.elections, 1)):
@@ -311,6 +309,11 @@ def test_plots_draw_on_an_axis_that_is_passed(sim, run):
         ax = Figure().add_subplot()
         assert plot(ax=ax) is ax
         assert ax.lines or ax.collections
+    ax = Figure().add_subplot()
+    assert sim.plot.spacetime(ax=ax, start=0.0) is ax
+    assert [label.get_text() for label in ax.get_yticklabels()][:3]
+    assert ax.lines
+    assert ax.texts
 
 
 def test_drawing_without_an_axis_imports_no_plotting_library(sim, run):
