@@ -464,16 +464,27 @@ def _own_parts(run: Run) -> dict[str, Any]:
 
 def critical_of(run: RunStatus) -> tuple[int, ...]:
     """The chain of tasks that took longest, by the time their last attempts took so far."""
-    size = len(run.ids)
-    took = [0.0] * size
+    took = [0.0] * len(run.ids)
     for each in run.tries:
         took[each.task] = max(0.0, (run.now if each.finished is None else each.finished) - each.started)
-    left = [len(needs) for needs in run.needs]
+    return longest_chain(run.needs, took)
+
+
+def longest_chain(needs: Sequence[Sequence[int]], took: Sequence[float]) -> tuple[int, ...]:
+    """The chain of tasks, each waiting for the one before, that takes longest.
+
+    Examples
+    --------
+    >>> longest_chain([(), (0,), (0,), (1, 2)], [1.0, 5.0, 2.0, 1.0])
+    (0, 1, 3)
+    """
+    size = len(needs)
+    left = [len(before) for before in needs]
     after: list[list[int]] = [[] for _ in range(size)]
-    for task, needs in enumerate(run.needs):
-        for need in needs:
+    for task, before in enumerate(needs):
+        for need in before:
             after[need].append(task)
-    end, via = took[:], [-1] * size
+    end, via = list(took), [-1] * size
     ready = [task for task in range(size) if not left[task]]
     while ready:
         task = ready.pop()
@@ -504,6 +515,8 @@ __all__ = [
     "WorkerStatus",
     "cluster_status",
     "critical_of",
+    "longest_chain",
+    "parts_of",
     "published",
     "published_run",
     "run_status",

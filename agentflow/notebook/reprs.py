@@ -297,7 +297,7 @@ def _displayed(kind: str, subject: Any) -> bool:
     return kinds.displayed(kind, subject)
 
 
-for _subject, _kind in ((Facade, "cluster"),):
+for _subject, _kind in ((Facade, "cluster"), (Run, "run")):
     view("widget", _subject)(partial(_live, _kind))
     view("display", _subject)(partial(_displayed, _kind))
 

@@ -5,13 +5,18 @@ const SVG_TAGS = new Set(
   "svg g path line rect circle text tspan title polyline polygon defs clipPath pattern".split(" "),
 );
 
+function there(kid) {
+  return kid !== null && kid !== undefined && typeof kid !== "boolean";
+}
+
 /** One element to be: text given as children is only ever text. */
 export function h(tag, props, ...kids) {
-  return { tag, props: props || {}, kids: kids.flat(Infinity).filter((kid) => kid !== null && kid !== undefined && kid !== false && kid !== true) };
+  return { tag, props: props || {}, kids: kids.flat(Infinity).filter(there) };
 }
 
 /** Make the children of an element those, keeping what is there: a pressed button or a focus survives an update. */
-export function patch(parent, kids) {
+export function patch(parent, children) {
+  const kids = children.flat(Infinity).filter(there);
   const keyed = new Map();
   const loose = [];
   for (const node of parent.childNodes) {
