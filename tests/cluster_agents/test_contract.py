@@ -290,9 +290,17 @@ def test_a_question_without_an_answer_times_out_and_the_late_answer_is_counted_a
 
 def test_who_cancels_a_question_waits_no_more_and_its_answer_is_a_late_one(home):
     a, b = home.agents("a", "b")
-    b.on("task_request")(lambda message: message.content)
+    gate = []
+
+    @b.on("task_request")
+    async def slow(message):
+        while not gate:
+            await asyncio.sleep(0.01)
+        return message.content
+
     asked = a.request("b", 1)
     asked.cancel()
+    gate.append(True)
     with pytest.raises(asyncio.CancelledError):
         asked.result(1)
     assert a.request("b", 2).result(10) == 2

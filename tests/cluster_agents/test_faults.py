@@ -301,4 +301,12 @@ def test_what_was_lost_and_what_died_are_in_the_audit(sim):
     assert audit[audit.id == lost].event.tolist() == ["sent", "lost"]
     assert audit[audit.id == dead].event.tolist() == ["sent", "delivered", "dead"]
     assert audit.event.cat.categories.tolist() == ["sent", "delivered", "lost", "handled", "failed", "dead"]
-    assert b.stats().received == 1
+    b.on("notification")(lambda message: None)
+    sim.pause("b")
+    fell = a.send_to_agent(AgentMessage("notification", to="b")).result()
+    sim.run_for(1)
+    sim.resume("b")
+    sim.step()
+    sim.kill("b")
+    audit = a.frames.audit()
+    assert audit[audit.id == fell].reason.dropna().tolist() == ["the agent went down"]

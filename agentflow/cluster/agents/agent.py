@@ -362,7 +362,7 @@ class AgentCommunication(Voice, Viewable):
     def audit_to(
         self, path: str | Path, *, redact: Callable[[Any], Any] | None = None, content: bool = True
     ) -> AuditLog:
-        """Write what happens to every message of the bus to a SQLite file, until its `close()`.
+        """Write what happens from now on to every message of the bus to a SQLite file, until its `close()`.
 
         Parameters
         ----------

@@ -38,7 +38,7 @@ PAUSE_S: Final = 0.1
 
 
 class AuditLog:
-    """Follows a bus's trace and writes the audit to a SQLite file; made by `agent.audit_to(path)`.
+    """Writes what happens from now on to a SQLite file; made by `agent.audit_to(path)`.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class AuditLog:
         self._redact = redact
         self._content = content
         self._trail = AuditTrail()
-        self._seen = 0
+        self._seen = bus.read(self._catch_up)
         self._guard = threading.Lock()
         self._closed = False
         self._stop = threading.Event()
@@ -77,6 +77,13 @@ class AuditLog:
         if not bus.virtual:
             self._thread = threading.Thread(target=self._follow, name="agentflow-audit", daemon=True)
             self._thread.start()
+
+    def _catch_up(self) -> int:
+        """Learn which messages are under way; what happened to them before is not written."""
+        for record in self._bus.records():
+            self._trail.feed(record)
+        self._trail.next = 1
+        return self._bus.host.trace.next
 
     def flush(self) -> int:
         """Write what happened since the last time; return how many rows were added."""

@@ -18,7 +18,9 @@ from agentflow.ids import NodeId
 __all__ = ["STAGES", "AuditRow", "AuditTrail"]
 
 STAGES = ("sent", "delivered", "lost", "handled", "failed", "dead")
-"""What may happen to a message; `lost` is on the wire, `dead` a dead letter."""
+"""What may happen to a message; `lost` is on the wire or with an agent that fell, `dead` a dead letter."""
+
+_ENDS = ("crash", "remove", "stop")
 
 
 class AuditRow(msgspec.Struct, frozen=True):
@@ -93,6 +95,9 @@ class AuditTrail:
             for item in payload.items:
                 if item.__class__ is Done:
                     yield from self._done(record.node, item)
+        elif kind in _ENDS:
+            for key in [key for key in self._delivered if key[0] == record.node]:
+                yield record.node, "lost", self._delivered.pop(key), key[1], "the agent went down"
         elif kind == "dead_letter":
             name = payload["id"]
             found = self._delivered.pop((record.node, name), None)
