@@ -37,7 +37,7 @@ _HOME = {
     "agentflow.cluster.settings": ("EvenMasters",),
     "agentflow.cluster.simulating.compare": ("diff",),
     "agentflow.cluster.simulating.sweeping": ("sweep",),
-    "agentflow.cluster.simulating.workloads": ("KeyValueLoad", "WorkflowLoad"),
+    "agentflow.cluster.simulating.workloads": ("KeyValueLoad", "MembershipLoad", "WorkflowLoad"),
     "agentflow.cluster.simulation": ("Simulation",),
     "agentflow.core.raft": ("RaftConfig", "RaftStatus"),
     "agentflow.core.scheduling": (
@@ -133,7 +133,9 @@ if TYPE_CHECKING:
     from agentflow.cluster.run import Run as Run
     from agentflow.cluster.settings import EvenMasters as EvenMasters
     from agentflow.cluster.simulating.compare import diff as diff
+    from agentflow.cluster.simulating.sweeping import sweep as sweep
     from agentflow.cluster.simulating.workloads import KeyValueLoad as KeyValueLoad
+    from agentflow.cluster.simulating.workloads import MembershipLoad as MembershipLoad
     from agentflow.cluster.simulating.workloads import WorkflowLoad as WorkflowLoad
     from agentflow.cluster.simulation import Simulation as Simulation
     from agentflow.core.raft import RaftConfig as RaftConfig

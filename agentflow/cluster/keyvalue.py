@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class KeyValueClient:
     """A client of the replicated key-value store; made by `cluster.client(name)`.
 
-    Every command goes through the log and takes effect once, however often it had to be sent.
+    Writes go through the log and take effect once, however often they had to be sent. Reads do not: the
+    leader makes sure that it still leads (`RaftConfig(lease_reads=True)`: that nobody else can), and answers.
     """
 
     def __init__(self, home: Facade, name: str) -> None:

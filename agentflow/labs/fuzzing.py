@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from agentflow.cluster.simulating.sweeping import Trial
-from agentflow.cluster.simulating.workloads import KeyValueLoad, WorkflowLoad
+from agentflow.cluster.simulating.workloads import KeyValueLoad, MembershipLoad, WorkflowLoad
 from agentflow.cluster.simulation import Simulation
 from agentflow.core.raft import RaftConfig
 from agentflow.core.scheduling import HealthCheckConfig
@@ -90,9 +90,15 @@ def fuzzed(
         sim.load(_keys(rng, until))
     if helpers:
         sim.load(WorkflowLoad(until=until, failing=rng.choice((0.0, 0.1, 0.5))))
+    if rng.random() < 0.5 and drawn["config"].check_quorum:
+        pace = rng.choice((0.3, 1.0))
+        sim.load(MembershipLoad(every=(0.3 * pace, 2.0 * pace), until=until))
     if nemesis != "none":
         pace = rng.choice((0.5, 1.0, 2.0))
-        kinds = [kind.strip() for kind in nemesis.split(",") if kind.strip()]
+        kinds = Nemesis(*(kind.strip() for kind in nemesis.split(",") if kind.strip())).kinds
+        if drawn["config"].lease_reads:
+            # A lease is promised for clocks that differ by no more than the stated drift.
+            kinds = tuple(kind for kind in kinds if kind != "skew") or ("crash",)
         sim.nemesis(Nemesis(*kinds, every=(0.3 * pace, 1.6 * pace), seconds=(0.2, 4.0)), until=until)
     return sim.run_to(seconds)
 
@@ -107,6 +113,8 @@ def _settings(rng: random.Random) -> dict[str, Any]:
         reorder=rng.choice((0.0, 0.0, 0.1)),
     )
     config: dict[str, Any] = {"pre_vote": rng.random() < 0.8, "check_quorum": rng.random() < 0.8}
+    if config["check_quorum"] and rng.random() < 0.3:
+        config["lease_reads"] = True
     if rng.random() < 0.3:
         config |= {"max_size_per_message": rng.choice((64, 400)), "max_inflight_messages": rng.choice((1, 3))}
     if rng.random() < 0.2:

@@ -111,3 +111,29 @@ def test_a_disk_that_fails_one_write_is_believed_by_nobody(elected):
     assert len([r for r in sim.trace if r.kind == "persist_failed"]) > 1
     sim.restart(follower)
     assert sim.run_for(2).check()
+
+
+def test_members_and_leaders_change_while_everything_else_goes_on(busy):
+    sim = busy(3, until=10)
+    sim.load(af.MembershipLoad(every=(0.1, 0.5), until=10))
+    sim.run_to(17)
+    assert sim.check(), sim.check()
+    found = {record.kind for record in sim.trace}
+    assert {"transfer", "config"} <= found
+    confs = {record.payload.conf for record in sim.trace if record.kind == "config"}
+    assert any(conf.learners for conf in confs)
+    assert any(conf.voters_outgoing for conf in confs)
+    assert sim.prove_deterministic(process=False)
+
+
+def test_what_an_operator_asks_of_the_wrong_master_is_refused_and_nothing_breaks(elected):
+    from agentflow.core.raft import ConfigChange, Transfer
+
+    sim = elected()
+    follower = next(m for m in sim.masters if m != sim.leader)
+    for request in (ConfigChange.of(remove=[sim.leader]), Transfer(follower)):
+        told = []
+        sim._deployment.host.ask(follower, request, lambda answer, final, told=told: told.append(answer))
+        sim.run_for(1)
+        assert isinstance(told[0], af.NotLeader)
+    assert sim.check()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from agentflow.cluster.calls import compile_flow
 from agentflow.cluster.facade import CLIENT
 from agentflow.core.control.commands import ClientCommand, KeyCas, KeyGet, KeySet
+from agentflow.core.raft import ConfigChange, ConfState, Transfer, Transition
 from agentflow.core.scheduling import Workflow
 from agentflow.errors import InvalidConfig
 from agentflow.ids import NodeId
@@ -20,7 +21,11 @@ from agentflow.ids import NodeId
 if TYPE_CHECKING:
     from agentflow.cluster.simulating.world import World
 
-__all__ = ["KeyValueLoad", "WorkflowLoad", "Workload"]
+__all__ = ["KeyValueLoad", "MembershipLoad", "WorkflowLoad", "Workload"]
+
+
+FEWEST_VOTERS = 2
+"""A `MembershipLoad` leaves so many at least."""
 
 
 class Workload(Protocol):
@@ -187,6 +192,93 @@ class WorkflowLoad:
             f"af.WorkflowLoad(every={self.every}, tasks={self.tasks}, seconds={self.seconds}, "
             f"failing={self.failing}, until={_until(self.until)})"
         )
+
+
+class MembershipLoad:
+    """Changes of who the masters are, and of who leads them.
+
+    Masters are taken out of the configuration and back into it, made learners and voters, one at a time
+    and several at once through a joint configuration. None of them is stopped for it. In the end all vote.
+
+    Two voters stay at least. From two to one there is a dead end: a leader that has committed its own
+    removal, and told nobody, may hold entries that the other lacks, and then refuses it its vote. And give
+    the masters `check_quorum`, without which one that was removed can depose leaders (thesis 4.2.3).
+
+    Parameters
+    ----------
+    every : (float, float)
+        Bounds of the seconds between two attempts.
+    transfers : float
+        The share of attempts that hand leadership over instead.
+    until : float
+        From when on the configuration in which all vote is restored.
+
+    Examples
+    --------
+    >>> from agentflow import Simulation
+    >>> sim = Simulation(masters=5, seed=7)
+    >>> sim.load(MembershipLoad(until=40))
+    >>> len({record.payload.conf for record in sim.run_for(60).trace if record.kind == "config"}) > 5
+    True
+    >>> sim.check()
+    <Verdict ok: simulation>
+    """
+
+    def __init__(
+        self, *, every: tuple[float, float] = (0.3, 2.0), transfers: float = 0.2, until: float = math.inf
+    ) -> None:
+        self.every, self.transfers, self.until = tuple(every), transfers, until
+
+    def begin(self, world: World, rng: random.Random) -> None:
+        """Begin now."""
+        self._world, self._rng = world, rng
+        world.driver.after(rng.uniform(*self.every), self._next)
+
+    def _next(self) -> None:
+        world, rng = self._world, self._rng
+        leader = world.deployment.leader()
+        ending = world.driver.now >= self.until
+        machine = world.deployment.master(leader) if leader is not None else None
+        if machine is not None:
+            conf = machine.raft.status().conf
+            if ending and set(conf.voters) == set(world.deployment.master_ids) and not conf.voters_outgoing:
+                return
+            request = self._restored(conf) if ending else self._drawn(conf)
+            world.host.ask(machine.id, request, _nobody)
+        world.driver.after(0.1 if ending else rng.uniform(*self.every), self._next)
+
+    def _drawn(self, conf: ConfState) -> ConfigChange | Transfer:
+        rng, masters = self._rng, self._world.deployment.master_ids
+        if rng.random() < self.transfers:
+            return Transfer(rng.choice(masters))
+        if conf.voters_outgoing:
+            return ConfigChange()
+        lists: dict[str, list[NodeId]] = {"add": [], "learn": [], "remove": []}
+        voters = set(conf.voters)
+        for master in rng.sample(masters, rng.choice((1, 1, 1, 2, 3))):
+            what = rng.choice(("add", "add", "learn", "remove"))
+            if what == "add" or len(voters - {master}) < FEWEST_VOTERS:
+                what, voters = "add", voters | {master}
+            else:
+                voters = voters - {master}
+            lists[what].append(master)
+        return ConfigChange.of(transition=rng.choice(tuple(Transition)), **lists)
+
+    def _restored(self, conf: ConfState) -> ConfigChange:
+        if conf.voters_outgoing:
+            return ConfigChange()
+        return ConfigChange.of(
+            add=[each for each in self._world.deployment.master_ids if each not in conf.voters]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"af.MembershipLoad(every={self.every}, transfers={self.transfers}, until={_until(self.until)})"
+        )
+
+
+def _nobody(answer: Any, final: bool) -> None:
+    """Nobody waits for the answer: what came of it is in the trace."""
 
 
 def add_up(*numbers: int) -> int:

@@ -173,13 +173,17 @@ class Plane:
             self.sessions.remember(op.client, op.number, op.floor, answer)
         return answer
 
+    def value_of(self, key: str) -> Any:
+        """The value of a key; None if it was never written."""
+        return self.keys.get(key)
+
     def _execute(self, client: NodeId, command: ClientCommand) -> Any:
         match command:
             case KeySet(key, value):
                 self.keys[key] = value
                 return None
             case KeyGet(key):
-                return self.keys.get(key)
+                return self.value_of(key)
             case KeyCas(key, expected, value):
                 if self.keys.get(key) != expected:
                     return False

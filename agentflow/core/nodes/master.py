@@ -19,6 +19,7 @@ from agentflow.core.control.commands import (
     Batch,
     ClientOp,
     Denied,
+    KeyGet,
     Op,
     Report,
     TaskKind,
@@ -59,13 +60,16 @@ from agentflow.core.nodes.messages import (
     Unsure,
     sendable,
 )
+from agentflow.core.nodes.reading import Reading
 from agentflow.core.raft import (
     Applied,
     Compact,
+    ConfigChange,
     EntriesApplied,
     Entry,
     Message,
     Propose,
+    ProposeConfig,
     RaftConfig,
     RaftMachine,
     Receive,
@@ -159,6 +163,7 @@ class Master:
         self._check_at = math.inf
         self._hold_until = -math.inf
         self._effects: list[Effect] = []
+        self._reading = Reading()
 
     # --- the doors ----------------------------------------------------------------------------------------
 
@@ -200,13 +205,26 @@ class Master:
         elif isinstance(event, Unreachable):
             if isinstance(event.message, Message):
                 self.raft.handle(PeerUnreachable(event.peer), now)
-        elif isinstance(event, Local) and isinstance(event.request, Transfer):
-            self.raft.handle(event.request, now)
-            self._effects.append(Answer(event.token, event.request.to))
+        elif isinstance(event, Local):
+            self._manage(event)
         elif isinstance(event, Stalled):
             self.raft.handle(event, now)
             if self.lead is not None:
                 self.lead.heard = {worker: at + event.seconds for worker, at in self.lead.heard.items()}
+
+    def _manage(self, event: Local) -> None:
+        """Do what an operator asks: hand leadership over, or change who the masters are."""
+        request = event.request
+        try:
+            if isinstance(request, ConfigChange):
+                self.raft.handle(ProposeConfig(request), self._now)
+            else:
+                assert isinstance(request, Transfer)
+                self.raft.handle(request, self._now)
+        except Refused as error:
+            self._effects.append(Answer(event.token, error))
+        else:
+            self._effects.append(Answer(event.token, None))
 
     def ready(self) -> list[Effect]:
         """Hand out what must be done: Raft's effects, then what was newly applied asks for."""
@@ -272,6 +290,10 @@ class Master:
             self.plane = self._install(ready.snapshot)
         if ready.committed:
             self._apply(ready.committed)
+        if ready.reads:
+            self._reading.proved(ready.reads)
+        if self._reading:
+            self._reading.answer(self.plane, self.raft.applied, effects)
 
     def _install(self, snapshot: Snapshot) -> Plane:
         """Give the plane that a snapshot holds; an empty one holds a new plane."""
@@ -337,6 +359,7 @@ class Master:
         for op in self._ops:
             if isinstance(op, ClientOp):
                 self._effects.append(Send(op.client, Redirect(op.number, self.raft.leader)))
+        self._reading.give_up(self.raft.leader, self._effects)
         self._waiting.clear()
         self._ops.clear()
         self._batches.clear()
@@ -383,8 +406,11 @@ class Master:
             self._reconcile(lead, source, message)
 
     def _ask(self, source: NodeId, message: Ask) -> None:
-        if self.lead is None:
+        if self.lead is None or not self.raft.is_leader:
             self._effects.append(Send(source, Redirect(message.number, self.raft.leader)))
+            return
+        if isinstance(message.command, KeyGet):
+            self._reading.ask(self.raft, source, message.number, message.command.key, self._now)
             return
         if (source, message.number) in self._waiting:
             return
