@@ -84,6 +84,7 @@ _HOME = {
         "Refused",
         "RemoteError",
         "RequestTimeout",
+        "ResultTooLarge",
         "StaleToken",
         "StorageFailed",
         "TaskCancelled",

@@ -12,6 +12,7 @@
     ├── LockLost         renewal failed; the work under the lock must stop
     ├── StorageFailed    a disk failed, or holds what cannot be trusted
     ├── ObjectLost       a value has left the object store
+    ├── ResultTooLarge   a task returned more than `max_result_bytes`
     ├── Closed           you closed it
     └── MissingExtra     names the pip line
     InvariantViolated    our bug
@@ -49,6 +50,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "RequestTimeout",
+    "ResultTooLarge",
     "StaleToken",
     "StorageFailed",
     "TaskCancelled",
@@ -248,6 +250,14 @@ class ObjectLost(AgentflowError):
     """The object store no longer holds this value; it must be computed again."""
 
     key: Any = None
+
+
+class ResultTooLarge(AgentflowError):
+    """A task returned more than the cluster's `max_result_bytes`; the value was not kept."""
+
+    task: str | None = None
+    size: int | None = None
+    limit: int | None = None
 
 
 class Closed(AgentflowError):

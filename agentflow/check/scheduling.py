@@ -17,7 +17,7 @@ from agentflow.errors import InvalidConfig
 from agentflow.ids import AttemptId, RunId, TaskId
 
 ENDS = frozenset({"completed", "failed", "cancelled", "skipped"})
-KINDS = ENDS | {"submitted", "started", "lost", "refused"}
+KINDS = ENDS | {"submitted", "started", "lost", "refused", "taken", "reopened"}
 
 
 class TaskFact(msgspec.Struct, frozen=True):
@@ -30,6 +30,7 @@ class TaskFact(msgspec.Struct, frozen=True):
     kind : str
         `submitted`; `started`; `completed` (applied) or `refused` (not applied), for an attempt that
         reported success; `lost` for one given up; `failed`, `cancelled` and `skipped` for the task itself.
+        `taken`: it has the value of a task of another run; `reopened`: it is to run again, after its end.
     run, task : str
         Which task.
     attempt : int
@@ -93,6 +94,10 @@ class SchedulingJudge:
             self._start(task, fact)
         elif fact.kind in ("completed", "refused", "lost"):
             self._report(task, fact)
+        elif fact.kind == "reopened":
+            task.end = None
+        elif fact.kind == "taken":
+            task.end = msgspec.structs.replace(fact, kind="completed")
         elif task.end is not None and task.end.kind == "completed":
             self._blame("completed once", fact, f"is {fact.kind} after it was completed", task.end)
         else:

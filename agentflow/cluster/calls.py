@@ -1,41 +1,33 @@
-"""From a workflow to a submission, and from an order back to a call.
+"""From an order back to a call, and from what came of it to a report.
 
-Law: functions and arguments never enter the log. They stay in the object store under the run's payload;
-the submission carries positions, options and that reference.
+Law: an attempt whose inputs are not there fails for that reason alone, and names them; nothing stands in
+for a value that is gone.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
+import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from agentflow.core.control.commands import (
-    Backoff,
-    Completion,
-    ErrorReport,
-    Settlement,
-    SubmitRun,
-    TaskKind,
-    TaskOptions,
-)
+from agentflow.cluster.compiling import CallTable, compile_growth
+from agentflow.core.control.commands import Completion, ErrorReport, Settlement, TaskKind
 from agentflow.core.control.runs import State
-from agentflow.core.nodes.messages import Order, sendable
-from agentflow.core.scheduling import Call, MapHandle, TaskHandle, TaskNode, Workflow, substitute
-from agentflow.errors import InvalidConfig
+from agentflow.core.nodes.messages import Order, growth_of, sendable
+from agentflow.core.scheduling import MapHandle, TaskHandle, Workflow, substitute
+from agentflow.errors import AgentflowError, ObjectLost, ResultTooLarge
 from agentflow.executors.base import Outcome
-from agentflow.ids import TaskId
+from agentflow.ids import AttemptId, TaskId
 from agentflow.objects.base import ObjectStore
 from agentflow.objects.sizes import is_pandas
 
 MAX_ERROR_CHARACTERS = 20_000
 """How much of an exception's text is kept; the middle of a longer one is cut out."""
-
-ITEMS_SUFFIX = "/items"
 
 OWNED_AT_MOST = 64
 """Longer arguments are not searched for pandas objects."""
@@ -55,111 +47,12 @@ class Missing(msgspec.Struct, frozen=True):
         return False
 
 
-def task_id_of(task: Any) -> TaskId:
-    """Give the id that a handle or a string names."""
-    if isinstance(task, TaskHandle | MapHandle):
-        return task.id
-    if isinstance(task, str):
-        return task
-    raise InvalidConfig(f"a task is named by its id or its handle, not by {task!r}", field="task")
+class InputsLost(Exception):
+    """Values that an attempt takes are not in the store; `tasks` are the positions of those who made them."""
 
-
-class CallTable:
-    """The calls of one run, by position.
-
-    Attributes
-    ----------
-    calls : list
-        A `Call`, or None for a task without a function.
-    position : dict
-        Task id to position.
-    """
-
-    __slots__ = ("calls", "position", "retry_on")
-
-    def __init__(
-        self, calls: list[Call | None], position: Mapping[TaskId, int], retry_on: dict[int, Any]
-    ) -> None:
-        self.calls = calls
-        self.position = position
-        self.retry_on = retry_on
-
-
-def options_of(node: TaskNode) -> TaskOptions:
-    """What the control plane must know of a task's settings."""
-    backoff = node.backoff
-    return TaskOptions(
-        priority=int(node.priority),
-        group=node.group,
-        retries=node.retries,
-        timeout=node.timeout_secs,
-        backoff=Backoff()
-        if backoff is None
-        else Backoff(backoff.base_secs, backoff.factor, backoff.max_secs, backoff.jitter),
-        when=str(node.when),
-        duration=node.estimated_duration_secs,
-        resources=tuple(sorted(node.resources.items())),
-        requires=tuple(sorted(node.requires.items())),
-        locks=tuple(node.locks),
-    )
-
-
-def compile_flow(flow: Workflow, *, key: str, payload: str) -> tuple[SubmitRun, CallTable]:
-    """Turn a workflow into what the masters are told and what stays in the object store.
-
-    Parameters
-    ----------
-    flow : Workflow
-        What to run; it is validated here, before anything is sent.
-    key : str
-        Idempotency key.
-    payload : str
-        Under what the calls will be kept.
-    """
-    flow.validate()
-    ids: list[TaskId] = []
-    dependencies: list[tuple[TaskId, ...]] = []
-    expands: list[tuple[TaskId, TaskId]] = []
-    calls: list[Call | None] = []
-    nodes: list[TaskNode] = []
-    for task, node in flow.tasks.items():
-        source = flow.expansions.get(task)
-        if source is not None:
-            # A map over a value that is not there yet is two tasks: one that lists the items when it is,
-            # and one, of the map's own name, that gathers the results of the tasks added for them.
-            expands.append((task + ITEMS_SUFFIX, task))
-            ids.append(task + ITEMS_SUFFIX)
-            nodes.append(node)
-            dependencies.append(tuple(node.dependencies))
-            calls.append(flow.calls.get(task))
-            dependencies.append((task + ITEMS_SUFFIX,))
-            calls.append(None)
-        else:
-            dependencies.append(tuple(node.dependencies))
-            calls.append(flow.calls.get(task))
-        ids.append(task)
-        nodes.append(node)
-    position = {task: i for i, task in enumerate(ids)}
-    options, option_of = _share([options_of(node) for node in nodes])
-    submission = SubmitRun(
-        key=key,
-        name=flow.name,
-        ids=tuple(ids),
-        dependencies=tuple(tuple(position[d] for d in each) for each in dependencies),
-        options=options,
-        option_of=option_of,
-        payload=payload,
-        expands=tuple((position[expander], position[gather]) for expander, gather in expands),
-    )
-    retry_on = {i: node.retry_on for i, node in enumerate(nodes) if node.retry_on is not None}
-    return submission, CallTable(calls, position, retry_on)
-
-
-def _share(options: list[TaskOptions]) -> tuple[tuple[TaskOptions, ...], tuple[int, ...]]:
-    """List each set of options once."""
-    seen: dict[TaskOptions, int] = {}
-    option_of = tuple(seen.setdefault(each, len(seen)) for each in options)
-    return tuple(seen) or (TaskOptions(),), option_of if len(seen) > 1 else ()
+    def __init__(self, tasks: tuple[int, ...]) -> None:
+        super().__init__(tasks)
+        self.tasks = tasks
 
 
 class Workbench:
@@ -169,22 +62,37 @@ class Workbench:
     ----------
     objects : ObjectStore
         Where payloads, values and exceptions are kept.
+    max_result_bytes : int, optional
+        A task whose value is larger fails.
+    clock : callable
+        Gives the seconds of the cluster.
     """
 
-    def __init__(self, objects: ObjectStore) -> None:
+    def __init__(
+        self,
+        objects: ObjectStore,
+        max_result_bytes: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.objects = objects
+        self.clock = clock
+        self.max_result_bytes = max_result_bytes
 
     def perform(self, order: Order) -> Any:
         """Do what an order says, on the thread that calls."""
-        if order.kind is TaskKind.GATHER:
+        kind = order.kind
+        if kind is TaskKind.GATHER:
             return self._gather(order)
-        if order.kind is TaskKind.EXPAND:
-            table = self._table(order)
-            call = table.calls[order.call]
-            assert call is not None, "an expander has the call of its map"
-            return list(substitute(call.args[0], self._lookup(order, table)))
+        if kind is TaskKind.EXPAND:
+            return self._expand(order)
+        if kind is TaskKind.JOIN:
+            return self._join(order)
         fn, args, kwargs = self._resolve(order)
         return None if fn is None else fn(*args, **kwargs)
+
+    def inputs_of(self, order: Order) -> tuple[Callable[..., Any] | None, tuple[Any, ...], dict[str, Any]]:
+        """The function of an order with its arguments, every value in its place."""
+        return self._resolve(order)
 
     def call_of(self, order: Order) -> Callable[[], Any]:
         """Give the user's call with every argument in its place, fit to be carried out elsewhere."""
@@ -194,7 +102,7 @@ class Workbench:
 
     def is_users(self, order: Order) -> bool:
         """Whether the order is a call of a function of the user's."""
-        if order.kind is TaskKind.GATHER or order.kind is TaskKind.EXPAND:
+        if order.kind in (TaskKind.GATHER, TaskKind.EXPAND, TaskKind.JOIN):
             return False
         return self._table(order).calls[order.call] is not None
 
@@ -210,7 +118,7 @@ class Workbench:
             return None, (), {}
         if order.kind is TaskKind.ITEM:
             lookup = self._lookup(order, table)
-            items = self.objects.get(("value", order.inputs[0][1]))
+            items = self._value(order, *order.inputs[0])
             rest, kwargs = substitute(call.args[1:], lookup), substitute(call.kwargs, lookup)
             return call.fn, own((items[order.item], *rest)), own(kwargs)
         if not call.has_handles:
@@ -218,20 +126,47 @@ class Workbench:
         lookup = self._lookup(order, table)
         return call.fn, own(substitute(call.args, lookup)), own(substitute(call.kwargs, lookup))
 
+    def _expand(self, order: Order) -> list[Any]:
+        table = self._table(order)
+        call = table.calls[order.call]
+        assert call is not None, "an expander has the call of its map"
+        return list(substitute(call.args[0], self._lookup(order, table)))
+
     def _gather(self, order: Order) -> list[Any]:
         found = dict(order.inputs[1:])
-        return [self.objects.get(("value", found[task])) for task in sorted(found)]
+        return [self._value(order, task, found[task]) for task in sorted(found)]
+
+    def _join(self, order: Order) -> Any:
+        """The value of the workflow that a task returned: that of its only end, or of each by name."""
+        made_by, table = dict(order.inputs), self._table(order)
+
+        def value_of(name: TaskId) -> Any:
+            at = table.position[name]
+            return self._value(order, at, made_by[at])
+
+        values = {
+            name: [value_of(each) for each in end] if isinstance(end, list) else value_of(end)
+            for name, end in table.ends.items()
+        }
+        return next(iter(values.values())) if len(values) == 1 else values or None
+
+    def _value(self, order: Order, task: int, attempt: AttemptId) -> Any:
+        try:
+            return self.objects.get(("value", attempt))
+        except ObjectLost:
+            lost = [each for each, maker in order.inputs if ("value", maker) not in self.objects]
+            raise InputsLost(tuple(each + order.base for each in lost or [task])) from None
 
     def _lookup(self, order: Order, table: CallTable) -> Callable[[TaskHandle | MapHandle], Any]:
         made_by = dict(order.inputs)
-        objects, position = self.objects, table.position
+        position = table.position
 
         def value_of(name: TaskId) -> Any:
             at = position[name]
             attempt = made_by.get(at)
             if attempt is None:
                 return Missing(name, State(dict(order.missing).get(at, State.PENDING)).name)
-            return objects.get(("value", attempt))
+            return self._value(order, at, attempt)
 
         def lookup(handle: TaskHandle | MapHandle) -> Any:
             if isinstance(handle, MapHandle) and handle.static:
@@ -247,12 +182,20 @@ class Workbench:
         except Exception as error:
             # Whatever it is that cannot even be reported, its worker must not wait for it for ever.
             failed = Outcome(None, error, outcome.started, outcome.finished, outcome.cpu_s)
-            return self._completion(order, failed, False)
+            return self._completion(order, failed, keep and isinstance(error, AgentflowError))
 
     def _completion(self, order: Order, outcome: Outcome, keep: bool) -> Completion:
         error, stdout = outcome.error, sendable(outcome.stdout)
         if error is None:
-            size = self.objects.put(("value", order.attempt), outcome.value) if keep else 0
+            grown = None
+            if isinstance(outcome.value, Workflow) and order.kind in (TaskKind.CALL, TaskKind.ITEM):
+                grown, table = compile_growth(outcome.value)
+                size = self.objects.put(("payload", growth_of(order.attempt)), table) if keep else 0
+            else:
+                size = self.objects.put(("value", order.attempt), outcome.value) if keep else 0
+                if self.max_result_bytes is not None and size > self.max_result_bytes:
+                    self.objects.delete(("value", order.attempt))
+                    raise _too_large(order, size, self.max_result_bytes)
             items = len(outcome.value) if order.kind is TaskKind.EXPAND else -1
             return Completion(
                 order.attempt,
@@ -264,6 +207,20 @@ class Workbench:
                 None,
                 stdout,
                 items,
+                (),
+                grown,
+            )
+        if isinstance(error, InputsLost):
+            report = ErrorReport(
+                "ObjectLost", "values that it takes had left the store; they are computed again"
+            )
+            return Completion(
+                order.attempt,
+                Settlement.FAILED,
+                outcome.started,
+                outcome.finished,
+                error=report,
+                lost=error.tasks,
             )
         report = report_of(error, self._worth_retrying(order, error))
         if keep:
@@ -284,7 +241,7 @@ class Workbench:
         payload = ("payload", order.payload)
         if payload not in self.objects:
             return False  # the run was released: there is nothing left to try again
-        wanted = self._table(order).retry_on.get(order.call if order.kind is TaskKind.ITEM else order.task)
+        wanted = self._table(order).retry_on.get(order.call)
         if wanted is None:
             return isinstance(error, Exception)
         if isinstance(wanted, type | tuple):
@@ -294,6 +251,16 @@ class Workbench:
         except Exception as own:
             error.add_note(f"retry_on itself raised {type(own).__name__}: {own}; the task is not tried again")
             return False
+
+
+def _too_large(order: Order, size: int, limit: int) -> Exception:
+    return ResultTooLarge(
+        f"{order.id!r} returned {size:,} bytes, and max_result_bytes is {limit:,}; return less, or write it "
+        "to a file and return its name",
+        task=order.id,
+        size=size,
+        limit=limit,
+    )
 
 
 def report_of(error: BaseException, retry: bool) -> ErrorReport:

@@ -22,6 +22,7 @@ from agentflow.cluster.facade import CLIENT, Facade
 from agentflow.cluster.launch import RunnerLauncher
 from agentflow.cluster.reuse import Reusing
 from agentflow.cluster.settings import (
+    checked_bytes,
     checked_masters,
     checked_seed,
     checked_speed,
@@ -29,11 +30,12 @@ from agentflow.cluster.settings import (
     worker_specs,
 )
 from agentflow.core.control.commands import ClientCommand
+from agentflow.core.nodes.worker import Worker
 from agentflow.core.raft import RaftConfig
 from agentflow.core.scheduling import HealthCheckConfig
 from agentflow.errors import InvalidConfig, Refused, TimedOut
 from agentflow.executors import Runner, runner_for
-from agentflow.ids import NodeId
+from agentflow.ids import NodeId, RunId
 from agentflow.objects.memory import MemoryStore
 from agentflow.runtime.host import Host
 from agentflow.runtime.realtime import RealtimeDriver
@@ -81,6 +83,8 @@ class Cluster(Facade, metaclass=Reusing):
         How many of the newest events the trace keeps.
     speed : float
         Cluster seconds in one of the wall's: 0.05 slows it for an audience, 0 stops it.
+    max_result_bytes : int, optional
+        A task whose value is larger fails with `ResultTooLarge`.
     codec_check : bool
         Send every message through its bytes and back.
     replace : bool
@@ -107,6 +111,7 @@ class Cluster(Facade, metaclass=Reusing):
         seed: int = 0,
         trace_limit: int | None = 1_000_000,
         speed: float = 1.0,
+        max_result_bytes: int | None = None,
         codec_check: bool = False,
         replace: bool = False,
     ) -> None:
@@ -128,7 +133,9 @@ class Cluster(Facade, metaclass=Reusing):
             network=network or Network(),
             codec=MessageCodec() if codec_check else None,
         )
-        self._bench = Workbench(MemoryStore())
+        self._bench = Workbench(
+            MemoryStore(), checked_bytes("max_result_bytes", max_result_bytes), clock=lambda: self._driver.now
+        )
         self._executor = executor
         self._launcher = RunnerLauncher(self._bench, self._make_runner)
         host.launcher = self._launcher
@@ -182,6 +189,16 @@ class Cluster(Facade, metaclass=Reusing):
         if not left:
             return said
         return f"{said}\nGiven up, and running on in threads that cannot be stopped: {', '.join(left)}."
+
+    def _overdue_of(self, run: RunId) -> list[str]:
+        # The workers are told while the answer is on its way here.
+        self.wait(threading.Condition(), lambda: not self.read(lambda: self._is_run_by_workers(run)), 0.5)
+        return self._launcher.overdue_of(run)
+
+    def _is_run_by_workers(self, run: RunId) -> bool:
+        machines = map(self._deployment.host.machine, self._deployment.worker_specs)
+        up = [machine for machine in machines if isinstance(machine, Worker)]
+        return any(order.run == run for worker in up for order in worker.running.values())
 
     def _await_leader(self) -> None:
         limit = time.monotonic() + 4 * self._deployment.raft.election_timeout_ms / 1000 + 2.0

@@ -10,15 +10,16 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from agentflow.cluster.calls import Workbench
+from agentflow.cluster.calls import InputsLost, Workbench
 from agentflow.cluster.deployment import Deployment
 from agentflow.cluster.elastic import CLIENT
 from agentflow.cluster.explain import diagnose, explain_task, masters_trouble
 from agentflow.cluster.frames import ClusterFrames, RunFrames
+from agentflow.cluster.holding import MEMORY_COLUMNS, memory_rows, order_again
 from agentflow.cluster.keyvalue import KeyValueClient
 from agentflow.cluster.leading import Leading
 from agentflow.cluster.nodes import MasterHandle, Nodes, WorkerHandle
-from agentflow.cluster.run import Run, drawn
+from agentflow.cluster.run import Cancelled, Run, drawn
 from agentflow.cluster.settings import check_readable, checked_timeout
 from agentflow.cluster.submitting import Submitting
 from agentflow.core.control.commands import (
@@ -26,15 +27,19 @@ from agentflow.core.control.commands import (
     ClientCommand,
     ForgetRun,
     KeyGet,
+    RetryRun,
 )
 from agentflow.core.control.plane import Plane
-from agentflow.core.nodes.client import Command
+from agentflow.core.nodes.client import Command, Watch
 from agentflow.core.nodes.master import Master
+from agentflow.core.nodes.messages import growth_of
 from agentflow.core.record import Record
-from agentflow.errors import Closed, InvalidConfig
+from agentflow.errors import Closed, InvalidConfig, ObjectLost
 from agentflow.ids import AttemptId, NodeId, RunId, TaskId
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from agentflow.cluster.agents.agent import AgentCommunication
     from agentflow.cluster.agents.bus import Bus
 
@@ -184,30 +189,85 @@ class Facade(Submitting, Leading):
             raise answers[0]
         return answers[0]
 
-    def cancel(self, run: RunId) -> int:
-        """Cancel what has not settled of a run; give how many tasks that were."""
-        return int(self._command(CLIENT, CancelRun(run)))
+    def cancel(self, run: RunId) -> Cancelled:
+        """Cancel what has not settled of a run; give how many tasks that were, and which run on."""
+        count = int(self._command(CLIENT, CancelRun(run)))
+        return Cancelled(count, self._overdue_of(run))
+
+    def _overdue_of(self, run: RunId) -> list[str]:
+        """Name the tasks of a run that were given up and whose functions go on."""
+        return []
+
+    def retry(self, run: Run, tasks: tuple[TaskId, ...], everything: bool) -> int:
+        """Run tasks of a run again; give how many."""
+        version, count, tasks_back = self._command(CLIENT, RetryRun(run.id, tasks, everything))
+        if count:
+            was_done = run.done
+            have = run._resume(version, tasks_back)
+            if was_done:
+                self._ask(CLIENT, Watch(run.id, len(run), have), run._hear)
+        return int(count)
 
     def forget(self, run: RunId) -> None:
         """Drop a finished run's values and tables."""
         attempts = self.read(lambda: self._attempts_of(run))
         self._command(CLIENT, ForgetRun(run))
-        for attempt in attempts:
-            self._bench.objects.delete(("value", attempt))
-            self._bench.objects.delete(("error", attempt))
         gone = self._runs.pop(run, None)
+        objects = self._bench.objects
+        for attempt in attempts:
+            objects.delete(("value", attempt))
+            objects.delete(("error", attempt))
+            objects.delete(("payload", growth_of(attempt)))
         if gone is not None:
-            self._bench.objects.delete(("payload", gone.key))
+            objects.delete(("payload", gone.key))
 
-    def _attempts_of(self, run: RunId) -> list[AttemptId]:
-        tables = self.plane().runs.get(run)
-        return [] if tables is None else [row.attempt for row in tables.history]
+    def _attempts_of(self, run: RunId) -> set[AttemptId]:
+        """The attempts whose values go with a run: its own, but for those that another run took over."""
+        runs = self.plane().runs
+        if run not in runs:
+            return set()
+        mine = {row.attempt for row in runs[run].history}
+        for other in runs.values():
+            if other.id != run:
+                mine.difference_update(other.value)
+        taken = {value for value in runs[run].value if value >= 0} - mine
+        for other in runs.values():
+            if taken and other.id != run:
+                taken.difference_update(other.value, [row.attempt for row in other.history])
+        return mine | taken
+
+    def memory(self) -> pd.DataFrame:
+        """Give the bytes of the values that are kept, a row a run, with how many there are and how many went."""
+        import pandas as pd
+
+        rows = self.read(lambda: list(memory_rows(self.plane())))
+        return pd.DataFrame(rows, columns=list(MEMORY_COLUMNS)).astype(MEMORY_COLUMNS)
 
     # --- what a run asks ----------------------------------------------------------------------------------
 
     def value_of(self, attempt: AttemptId) -> Any:
         """Give the value that an attempt returned."""
         return self._bench.objects.get(("value", attempt))
+
+    def discard(self, attempt: AttemptId) -> None:
+        """Let go of the value that an attempt returned."""
+        self._bench.objects.delete(("value", attempt))
+
+    def perform_here(self, run: Run, at: int) -> Callable[[], Any]:
+        """Give the call of a task, with its real inputs."""
+        order = self.read(lambda: order_again(self.plane(), run.id, at))
+        try:
+            return (
+                self._bench.call_of(order)
+                if self._bench.is_users(order)
+                else lambda: self._bench.perform(order)
+            )
+        except InputsLost as error:
+            lost = ", ".join(repr(run.tasks[task]) for task in error.tasks)
+            raise ObjectLost(
+                f"{order.id!r} takes the values of {lost}, which are gone; run.retry(tasks=[...]) computes them again",
+                key=order.id,
+            ) from None
 
     def error_of(self, attempt: AttemptId) -> BaseException | None:
         """Give the exception that an attempt raised, if it is still kept."""

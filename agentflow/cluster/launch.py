@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from agentflow.cluster.calls import Workbench
+from agentflow.cluster.calls import InputsLost, Workbench
 from agentflow.core.control.commands import Completion
 from agentflow.core.nodes.messages import Order
 from agentflow.executors import InlineRunner, Runner, ThreadRunner, perform
 from agentflow.executors.base import Outcome
-from agentflow.ids import AttemptId, NodeId
+from agentflow.ids import AttemptId, NodeId, RunId
 from agentflow.runtime.virtual import VirtualDriver
 
 _log = logging.getLogger("agentflow")
@@ -63,6 +63,10 @@ class Life:
             away = not self._is_here and bench.is_users(order)
             call = bench.call_of(order) if away else functools.partial(self._perform, order)
             self._runner_of(order).start(attempt, call, finish)
+        except InputsLost as lost:
+            orders.pop(attempt, None)
+            now = bench.clock()
+            done(bench.complete(order, Outcome(None, lost, now, now)))
         except BaseException:
             orders.pop(attempt, None)
             raise
@@ -75,7 +79,8 @@ class Life:
         if self._is_here or self._bench.is_users(order):
             return self.runner
         if self._helper is None:
-            self._helper = ThreadRunner(f"{getattr(self.runner, 'name', 'runner')}/here", 1, capture=0)
+            name = f"{getattr(self.runner, 'name', 'runner')}/here"
+            self._helper = ThreadRunner(name, 1, clock=self._bench.clock, capture=0)
         return self._helper
 
     def abandon(self, attempt: AttemptId) -> str | None:
@@ -130,6 +135,10 @@ class RunnerLauncher:
     def overdue(self) -> list[str]:
         """Attempts that were given up and still run: a thread cannot be stopped from outside."""
         return [said for _, said in list(self._overdue.values())]
+
+    def overdue_of(self, run: RunId) -> list[str]:
+        """Tasks of one run that were given up and still run."""
+        return [said for _, said in list(self._overdue.values()) if f" of {run} (" in said]
 
     def launch(
         self,

@@ -1,36 +1,32 @@
-"""A run: one execution of a workflow, held in a notebook.
-
-A run knows what the leader told it: the tasks that settled, in order. It waits on that, never on the
-leader, so a run outlives every master that worked on it.
-"""
+"""A run: one execution of a workflow, held in a notebook; its results, and what one does with it."""
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import os
-import threading
-from collections.abc import AsyncIterator, Generator, Iterator
+import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
-from agentflow.cluster.calls import Missing, task_id_of
-from agentflow.cluster.settings import checked_timeout
+from agentflow.cluster.calls import Missing
+from agentflow.cluster.compiling import task_id_of
+from agentflow.cluster.progression import Progression
 from agentflow.core.control.commands import ErrorReport
 from agentflow.core.control.runs import SETTLED, State
-from agentflow.core.nodes.messages import Failure, Progress
-from agentflow.core.scheduling import MapHandle, TaskHandle, Workflow
+from agentflow.core.nodes.messages import Failure
+from agentflow.core.scheduling import MapHandle, TaskHandle
+from agentflow.core.scheduling.handles import HasOutput, RunOutput
 from agentflow.errors import (
     AgentflowError,
-    Closed,
     InvalidConfig,
     NoSuchTask,
+    ObjectLost,
     TaskCancelled,
     TaskFailed,
-    TimedOut,
     UpstreamFailed,
 )
-from agentflow.ids import AttemptId, RunId, TaskId
+from agentflow.ids import AttemptId, TaskId
 from agentflow.views import Watchable, find
 
 if TYPE_CHECKING:
@@ -40,48 +36,32 @@ if TYPE_CHECKING:
 NO_WORD = Failure(-1, "a worker", ErrorReport("TaskFailed", "no reason was given"))
 
 
-class Home(Protocol):
-    """What a run needs of the cluster it runs on."""
+class Cancelled(int):
+    """How many tasks were cancelled, and which functions run on all the same.
 
-    def value_of(self, attempt: AttemptId) -> Any:
-        """Give the value that an attempt returned."""
-        ...
+    Attributes
+    ----------
+    still_running : tuple of str
+        Tasks whose functions go on: a Python thread cannot be stopped from outside.
+    """
 
-    def error_of(self, attempt: AttemptId) -> BaseException | None:
-        """Give the exception that an attempt raised, if it is still kept."""
-        ...
+    still_running: tuple[str, ...]
 
-    def cancel(self, run: RunId) -> int:
-        """Cancel what has not settled; give how many tasks that were."""
-        ...
+    def __new__(cls, count: int, still_running: Iterable[str] = ()) -> Cancelled:
+        """Make one of the count and the names."""
+        made = super().__new__(cls, count)
+        made.still_running = tuple(still_running)
+        return made
 
-    def forget(self, run: RunId) -> None:
-        """Release the run's values and tables."""
-        ...
-
-    def run_frames(self, run: Run) -> RunFrames:
-        """Give the run's tables."""
-        ...
-
-    def explain(self, run: Run, task: TaskId) -> str:
-        """Say why a task is where it is."""
-        ...
-
-    def wait(self, condition: threading.Condition, done: Any, timeout: float | None) -> bool:
-        """Wait until `done()`; in virtual time, move time instead."""
-        ...
-
-    def clock(self) -> float:
-        """Seconds on the clock that `wait` goes by."""
-        ...
-
-    @property
-    def moves_time(self) -> bool:
-        """Whether nothing happens unless somebody waits, as in virtual time."""
-        ...
+    def __repr__(self) -> str:
+        if not self.still_running:
+            return f"<{int(self)} tasks cancelled>"
+        return (
+            f"<{int(self)} tasks cancelled; still running in their threads: {', '.join(self.still_running)}>"
+        )
 
 
-class Run(Watchable):
+class Run(Progression, HasOutput, Watchable):
     """One execution of a workflow; made by `Cluster.submit`.
 
     Attributes
@@ -93,224 +73,6 @@ class Run(Watchable):
     key : str
         The submission's idempotency key: submitting again with it gives this run.
     """
-
-    def __init__(self, run_id: RunId, flow: Workflow, ids: tuple[TaskId, ...], key: str, home: Home) -> None:
-        self.id = run_id
-        self.flow = flow
-        self.key = key
-        self._home = home
-        self._ids: list[TaskId] = list(ids)
-        self._position = {task: i for i, task in enumerate(ids)}
-        self._state = bytearray(len(ids))
-        self._value: list[AttemptId] = [-1] * len(ids)
-        self._settled: list[int] = []
-        self._errors: dict[int, Failure] = {}
-        self._roots: dict[int, int] = {}
-        self._done = not ids
-        self._lost: AgentflowError | None = None
-        self._changed = threading.Condition()
-        # How many wait for less than the end: each waking costs, and there are many changes.
-        self._attentive = 0
-        self._listeners: list[concurrent.futures.Future[None]] = []
-        self._finished: concurrent.futures.Future[None] = concurrent.futures.Future()
-        if self._done:
-            self._finished.set_result(None)
-
-    # --- what the leader tells ----------------------------------------------------------------------------
-
-    def _hear(self, message: Any, final: bool) -> None:
-        """Take news of the run; called on the loop's thread."""
-        with self._changed:
-            if isinstance(message, Progress):
-                self._take(message)
-            elif isinstance(message, AgentflowError):
-                self._lost = self._closed() if isinstance(message, Closed) else message
-                self._done = True
-            if self._done or self._attentive:
-                self._changed.notify_all()
-            listeners, self._listeners = self._listeners, []
-        for listener in listeners:
-            if listener.set_running_or_notify_cancel():
-                listener.set_result(None)
-        if self._done and not self._finished.done():
-            self._finished.set_result(None)
-
-    def _end(self) -> None:
-        """The cluster was closed: what has not settled never will."""
-        if not self._done:
-            self._hear(self._closed(), True)
-
-    def _closed(self) -> Closed:
-        left = len(self._ids) - len(self._settled)
-        return Closed(f"the cluster was closed while {left} tasks of {self.id} were left", run=self.id)
-
-    def _take(self, news: Progress) -> None:
-        for name in news.added:
-            self._position[name] = len(self._ids)
-            self._ids.append(name)
-        self._state.extend(bytes(len(news.added)))
-        self._value.extend([-1] * len(news.added))
-        for task, state, value in zip(news.tasks, news.states, news.values, strict=True):
-            self._state[task] = state
-            self._value[task] = value
-        self._settled.extend(news.tasks)
-        self._errors.update(news.errors)
-        self._roots.update(news.roots)
-        self._done = news.done
-
-    # --- how far it is ------------------------------------------------------------------------------------
-
-    @property
-    def done(self) -> bool:
-        """Whether every task has settled."""
-        return self._done
-
-    @property
-    def tasks(self) -> tuple[TaskId, ...]:
-        """The ids of its tasks, in order of submission; those added meanwhile come last."""
-        return tuple(self._ids)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many tasks ended in which state, and how many are still `unsettled`."""
-        counts = {state.name: 0 for state in State if state in SETTLED}
-        with self._changed:
-            for task in self._settled:
-                counts[State(self._state[task]).name] += 1
-            return {**counts, "unsettled": len(self._ids) - len(self._settled)}
-
-    @property
-    def ok(self) -> bool:
-        """Whether it is done and every task completed."""
-        return self._done and self._lost is None and all(s == State.COMPLETED for s in self._state)
-
-    def __len__(self) -> int:
-        return len(self._ids)
-
-    def __bool__(self) -> bool:
-        return True
-
-    def __repr__(self) -> str:
-        counts = self.counts
-        parts = [f"{count} {name.lower()}" for name, count in counts.items() if count]
-        return f"<Run {self.id} {self.flow.name!r}: {', '.join(parts) or 'no tasks'}>"
-
-    # --- waiting ------------------------------------------------------------------------------------------
-
-    def wait(self, timeout: float | None = None) -> Run:
-        """Block until every task has settled; a failed task does not raise here.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds to wait at most.
-
-        Returns
-        -------
-        Run
-            Itself.
-
-        Raises
-        ------
-        TimedOut
-            If the time is over; the run goes on.
-        """
-        self._wait(lambda: self._done, timeout, "all its tasks", attentive=False)
-        if self._lost is not None:
-            raise self._lost
-        return self
-
-    def _wait(self, done: Any, timeout: float | None, what: str, *, attentive: bool = True) -> None:
-        checked_timeout(timeout)
-        with self._changed:
-            self._attentive += attentive
-        try:
-            settled = self._home.wait(self._changed, done, timeout)
-        except KeyboardInterrupt as interrupt:
-            interrupt.add_note(f"{self.id} goes on; it can be waited for again, and run.cancel() ends it")
-            raise
-        finally:
-            with self._changed:
-                self._attentive -= attentive
-        if not settled:
-            left = len(self._ids) - len(self._settled)
-            limit = "an hour of virtual time" if timeout is None else f"{timeout:g} s"
-            raise TimedOut(
-                f"{self.id} did not settle {what} within {limit}: {left} of {len(self._ids)} tasks are "
-                "left; the run goes on, and run.explain(task) says why a task does not move",
-                run=self.id,
-            )
-
-    def __await__(self) -> Generator[Any, None, Run]:
-        if self._home.moves_time:
-            return self.wait()
-        yield from asyncio.wrap_future(self._join()).__await__()
-        if self._lost is not None:
-            raise self._lost
-        return self
-
-    def _join(self) -> concurrent.futures.Future[None]:
-        """A future of its own for each that waits: cancelling the wait leaves the run alone."""
-        mine: concurrent.futures.Future[None] = concurrent.futures.Future()
-
-        def settle(_: Any) -> None:
-            if mine.set_running_or_notify_cancel():
-                mine.set_result(None)
-
-        self._finished.add_done_callback(settle)
-        return mine
-
-    def _next_change(self, seen: int) -> concurrent.futures.Future[None]:
-        """A future that is done when more than `seen` tasks have settled, or the run is."""
-        listener: concurrent.futures.Future[None] = concurrent.futures.Future()
-        with self._changed:
-            if self._done or len(self._settled) > seen:
-                listener.set_result(None)
-            else:
-                self._listeners.append(listener)
-        return listener
-
-    def as_completed(self, timeout: float | None = None) -> Iterator[TaskId]:
-        """Yield the ids of tasks as they settle, in that order.
-
-        Parameters
-        ----------
-        timeout : float, optional
-            Seconds after which `TimedOut` is raised if tasks are left.
-        """
-        checked_timeout(timeout)
-        clock = self._home.clock
-        limit = None if timeout is None else clock() + timeout
-        seen = 0
-        while True:
-            with self._changed:
-                news, done = self._settled[seen:], self._done
-            yield from (self._ids[task] for task in news)
-            seen += len(news)
-            if done and seen == len(self._settled):
-                break
-            left = None if limit is None else max(0.0, limit - clock())
-            after = seen
-            self._wait(lambda after=after: self._done or len(self._settled) > after, left, "more tasks")
-        if self._lost is not None:
-            raise self._lost
-
-    async def __aiter__(self) -> AsyncIterator[TaskId]:
-        seen = 0
-        while True:
-            with self._changed:
-                news, done = self._settled[seen:], self._done
-            for task in news:
-                yield self._ids[task]
-            seen += len(news)
-            if done and seen == len(self._settled):
-                break
-            if self._home.moves_time:
-                self._wait(lambda after=seen: self._done or len(self._settled) > after, None, "more tasks")
-            else:
-                await asyncio.wrap_future(self._next_change(seen))
-        if self._lost is not None:
-            raise self._lost
 
     # --- results ------------------------------------------------------------------------------------------
 
@@ -379,7 +141,7 @@ class Run(Watchable):
                 continue
             try:
                 found[name] = self._outcome(at)
-            except (TaskFailed, UpstreamFailed, TaskCancelled) as error:
+            except (TaskFailed, UpstreamFailed, TaskCancelled, ObjectLost) as error:
                 if errors == "raise":
                     raise
                 if errors == "return":
@@ -408,6 +170,12 @@ class Run(Watchable):
         """Give a settled task's value, or raise what stands in its place."""
         state, name = self._state[at], self._ids[at]
         if state == State.COMPLETED:
+            if at in self._released:
+                raise ObjectLost(
+                    f"the value of {name!r} was released when no task needed it any more; submit(keep=...) keeps "
+                    f"it, and run.retry(tasks=[{name!r}]) computes it again",
+                    key=name,
+                )
             return self._home.value_of(self._value[at])
         if state == State.CANCELLED:
             raise TaskCancelled(f"{name!r} of {self.id} was cancelled before it finished", task=name)
@@ -449,7 +217,7 @@ class Run(Watchable):
 
     # --- what one does with it ----------------------------------------------------------------------------
 
-    def cancel(self) -> int:
+    def cancel(self) -> Cancelled:
         """Cancel every task that has not settled.
 
         A Python thread cannot be stopped: a function that runs goes on to its end, its result is refused, and
@@ -457,10 +225,73 @@ class Run(Watchable):
 
         Returns
         -------
-        int
-            How many tasks were cancelled.
+        Cancelled
+            How many tasks were cancelled; its `still_running` names those whose functions go on.
         """
         return self._home.cancel(self.id)
+
+    def retry(self, *, failed_only: bool = True, tasks: Iterable[TaskId | TaskHandle] | None = None) -> Run:
+        """Run tasks again that have come to their end; what they need and is gone is computed again too.
+
+        Parameters
+        ----------
+        failed_only : bool
+            What failed, was cancelled or never ran because of that; otherwise every task.
+        tasks : list of str or handle, optional
+            These tasks instead.
+
+        Returns
+        -------
+        Run
+            Itself, under way again.
+        """
+        names = () if tasks is None else tuple(task_id_of(task) for task in tasks)
+        for name in names:
+            self._find(name)
+        if tasks is None or names:
+            self._home.retry(self, names, not failed_only)
+        return self
+
+    def rerun(self, task: TaskId | TaskHandle, *, debug: bool = False) -> Any:
+        """Call a task's function here, in this thread, with its real inputs; the run itself does not change.
+
+        Parameters
+        ----------
+        task : str or handle
+            Which one; the tasks before it have completed.
+        debug : bool
+            Open the debugger where it raises.
+
+        Returns
+        -------
+        Any
+            What the function returns.
+        """
+        call = self._home.perform_here(self, self._find(task_id_of(task)))
+        try:
+            value = call()
+            return asyncio.run(value) if asyncio.iscoroutine(value) else value
+        except Exception as error:
+            if debug:
+                post_mortem(error)
+            raise
+
+    def output(self, task: TaskId | TaskHandle | MapHandle | None = None) -> RunOutput | list[RunOutput]:
+        """Give what stands for a task's result among the arguments of another workflow's tasks.
+
+        The run itself does so for its only end: `flow.add(fn, run)`.
+
+        Parameters
+        ----------
+        task : str or handle, optional
+            Which one.
+        """
+        task = self._only_end() if task is None else task
+        if isinstance(task, MapHandle) and task.static:
+            return [RunOutput(self._home, self.id, self._ids[self._find(each.id)]) for each in task]
+        name = task_id_of(task)
+        self._find(name)
+        return RunOutput(self._home, self.id, name)
 
     def release(self) -> None:
         """Drop the run's values and tables on the cluster; what this object knows it keeps."""
@@ -505,11 +336,36 @@ class Run(Watchable):
         self._find(name)
         return self._home.explain(self, name)
 
+    def values_made(self) -> dict[TaskId, AttemptId]:
+        """Give the attempts that made the values which are kept, by task."""
+        with self._changed:
+            return {
+                name: self._value[at]
+                for at, name in enumerate(self._ids)
+                if self._state[at] == State.COMPLETED and at not in self._released
+            }
+
     def missing(self) -> list[Missing]:
         """List what has no value, with the reason."""
         return [
-            Missing(self._ids[at], State(self._state[at]).name) for at in self._settled if self._value[at] < 0
+            Missing(self._ids[at], State(self._state[at]).name)
+            for at in dict.fromkeys(self._settled)
+            if self._state[at] in SETTLED and self._value[at] < 0
         ]
+
+
+def post_mortem(error: BaseException) -> None:
+    """Open the debugger where an exception was raised: IPython's own in a notebook."""
+    if "IPython" in sys.modules and sys.modules["IPython"].get_ipython() is not None:
+        from IPython.core.debugger import Pdb
+
+        debugger: Any = Pdb()
+        debugger.reset()
+        debugger.interaction(None, error.__traceback__)
+    else:
+        import pdb
+
+        pdb.post_mortem(error.__traceback__)
 
 
 def drawn(kind: str, subject: Any) -> Any:

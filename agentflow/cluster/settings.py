@@ -51,6 +51,13 @@ def checked_seed(seed: Any) -> int:
     return seed
 
 
+def checked_bytes(field: str, value: Any) -> int | None:
+    """Refuse what is no number of bytes; None is no limit."""
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+        raise InvalidConfig(f"{field}={value!r}: give a number of bytes, or None for no limit", field=field)
+    return value
+
+
 def checked_speed(speed: Any) -> float:
     """Refuse what time cannot pass at."""
     if isinstance(speed, bool) or not isinstance(speed, int | float) or not 0.0 <= speed < math.inf:

@@ -7,14 +7,17 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
-from agentflow.cluster.calls import Workbench, compile_flow
+from agentflow.cluster.calls import Workbench
+from agentflow.cluster.compiling import Keep, compile_flow
 from agentflow.cluster.elastic import CLIENT, Elastic
 from agentflow.cluster.run import Run
 from agentflow.cluster.settings import check_readable
+from agentflow.cluster.unchanged import unchanged
 from agentflow.core.nodes.client import Watch
 from agentflow.core.scheduling import Workflow
+from agentflow.core.scheduling.options import keywords_of
 from agentflow.errors import InvalidConfig, NoSuchTask, Refused, Unknown
-from agentflow.ids import NodeId, RunId
+from agentflow.ids import AttemptId, NodeId, RunId, TaskId
 
 if TYPE_CHECKING:
     from agentflow.cluster.facade import Facade
@@ -36,6 +39,8 @@ class Submitting(Elastic):
         *args: Any,
         idempotency_key: str | None = None,
         commit_timeout: float | None = None,
+        keep: Keep = None,
+        reuse: Run | None = None,
         **kwargs: Any,
     ) -> Run:
         """Hand work to the masters; return when a majority of them has it, not when it is done.
@@ -49,6 +54,12 @@ class Submitting(Elastic):
             A second submission with the same key is the first one again: use it to ask again after `Unknown`.
         commit_timeout : float, optional
             Seconds to wait for the majority; by default the masters' `replication_timeout_ms`.
+        keep : bool, task, or list of tasks, optional
+            Whose values stay when no task needs them any more: all (True), only those of the tasks at the end
+            (False), or these as well. By default all, as long as they are no more than 1 GiB together; then
+            those go first that were needed last.
+        reuse : Run, optional
+            Take over from this run the values of tasks whose function, arguments and inputs are the same.
 
         Returns
         -------
@@ -73,7 +84,12 @@ class Submitting(Elastic):
         else:
             flow = Workflow(getattr(work, "__name__", None) or type(work).__name__)
             flow.add(work, *args, **kwargs)
-            mine = {"idempotency_key": idempotency_key, "commit_timeout": commit_timeout}
+            mine = {
+                "idempotency_key": idempotency_key,
+                "commit_timeout": commit_timeout,
+                "keep": keep,
+                "reuse": reuse,
+            }
             for option in [name for name, value in mine.items() if value is not None]:
                 if option in keywords_of(work):
                     raise InvalidConfig(
@@ -81,7 +97,7 @@ class Submitting(Elastic):
                         f"give the function's as kwargs={{{option!r}: {mine[option]!r}}}",
                         field=option,
                     )
-        return self._submit(flow, idempotency_key, commit_timeout)
+        return self._submit(flow, idempotency_key, commit_timeout, keep=keep, reuse=reuse)
 
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Run:
         """Run a function on each item, as one task each; `run.result()` gives the list.
@@ -110,14 +126,26 @@ class Submitting(Elastic):
             flow.map(Spread(fn), zip(*iterables, strict=False), **options)
         return self._submit(flow, None, None)
 
-    def _submit(self, flow: Workflow, key: str | None, timeout: float | None) -> Run:
+    def _submit(
+        self,
+        flow: Workflow,
+        key: str | None,
+        timeout: float | None,
+        *,
+        keep: Keep = None,
+        reuse: Run | None = None,
+    ) -> Run:
         if key is not None and (not isinstance(key, str) or not key):
             raise InvalidConfig(
                 f"an idempotency key is a string with something in it, not {key!r}", field="idempotency_key"
             )
         self._submissions += 1
         key = key or f"{CLIENT}/{self._submissions}"
-        command, table = compile_flow(flow, key=key, payload=key)
+        for output in flow.sources.values():
+            if output.home is not self:
+                raise InvalidConfig(f"{output!r} is of another cluster; pass its value instead", field="args")
+        taken = None if reuse is None else self._reusable(flow, reuse)
+        command, table = compile_flow(flow, key=key, payload=key, keep=keep, taken=taken)
         check_readable(command)
         payload = ("payload", key)
         mine = payload not in self._bench.objects
@@ -136,6 +164,13 @@ class Submitting(Elastic):
         if known is not None:
             return known
         return self._adopt(Run(run_id, flow, command.ids, key, cast("Facade", self)))
+
+    def _reusable(self, flow: Workflow, run: Run) -> dict[TaskId, AttemptId]:
+        """The tasks whose values a run made already, with the attempts that made them."""
+        if not isinstance(run, Run) or run.id not in self._runs:
+            raise InvalidConfig(f"reuse={run!r} is no run of this cluster", field="reuse")
+        made = run.values_made()
+        return {task: made[task] for task in unchanged(run.flow, flow) if task in made}
 
     def _adopt(self, run: Run) -> Run:
         self._runs[run.id] = run
@@ -177,13 +212,3 @@ class Spread:
     def __call__(self, items: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
         """Call the function."""
         return self.fn(*items, *args, **kwargs)
-
-
-def keywords_of(fn: Any) -> frozenset[str]:
-    """The names of a function's parameters that can be given by name."""
-    try:
-        parameters = inspect.signature(fn).parameters.values()
-    except (TypeError, ValueError):
-        return frozenset()
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return frozenset(each.name for each in parameters if each.kind in named)

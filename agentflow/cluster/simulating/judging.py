@@ -279,7 +279,9 @@ def task_facts(plane: Plane) -> Iterable[TaskFact]:
     for run in plane.runs.values():
         for task, name in enumerate(run.ids):
             strict = run.option(task).when == "all_success"
-            needs = tuple(run.ids[each] for each in run.dependencies[task]) if strict else ()
+            ends = run.grafts[task].ends if task in run.grafts else ()
+            first = [each for each in run.dependencies[task] if each not in ends]
+            needs = tuple(run.ids[each] for each in first) if strict else ()
             yield TaskFact(run.submitted_at, "submitted", run.id, name, deps=needs)
         yield from _facts_of(run, started[run.id])
 
@@ -298,18 +300,29 @@ def _facts_of(run: RunState, started: list[TaskFact]) -> Iterable[TaskFact]:
     for row in run.history:
         name = run.ids[row.task]
         started.append(TaskFact(row.assigned, "started", run.id, name, row.attempt))
-        done = row.state is AttemptState.COMPLETED
+        # What returned a workflow is not completed by that, but by the attempt that joins its ends.
+        grew = row.task in run.grafts and run.grafts[row.task].attempt == row.attempt
+        done = row.state is AttemptState.COMPLETED and not grew
         mine = done and run.value[row.task] == row.attempt
         at = max(at, row.assigned, run.settled_at[row.task] if mine else 0.0)
         ends.append(TaskFact(at, "completed" if done else "lost", run.id, name, row.attempt))
-    started.sort(key=lambda fact: fact.attempt)
+    for time, attempt, task in run.reopened:
+        started.append(TaskFact(time, "reopened", run.id, run.ids[task], attempt))
+    # What is brought back is begun again by the attempts that follow.
+    started.sort(key=lambda fact: (fact.attempt, fact.kind != "started"))
     over = [
         TaskFact(run.settled_at[task], _END[State(run.state[task])], run.id, name)
         for task, name in enumerate(run.ids)
         if State(run.state[task]) in _END
     ]
     over.sort(key=lambda fact: fact.time)
-    return heapq.merge(_merged(started, ends), over, key=lambda fact: fact.time)
+    taken = [
+        TaskFact(run.settled_at[task], "taken", run.id, name)
+        for task, name in enumerate(run.ids)
+        if run.value[task] >= 0 and not run.tries[task]
+    ]
+    taken.sort(key=lambda fact: fact.time)
+    return heapq.merge(taken, _merged(started, ends), over, key=lambda fact: fact.time)
 
 
 def _merged(started: list[TaskFact], ends: list[TaskFact]) -> Iterable[TaskFact]:
@@ -318,7 +331,8 @@ def _merged(started: list[TaskFact], ends: list[TaskFact]) -> Iterable[TaskFact]
     for end in ends:
         while at < len(started) and (started[at].time < end.time or end.attempt not in begun):
             yield started[at]
-            begun.add(started[at].attempt)
+            if started[at].kind == "started":
+                begun.add(started[at].attempt)
             at += 1
         yield end
     yield from started[at:]

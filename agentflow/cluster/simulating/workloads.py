@@ -10,7 +10,7 @@ import math
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
-from agentflow.cluster.calls import compile_flow
+from agentflow.cluster.compiling import compile_flow
 from agentflow.cluster.facade import CLIENT
 from agentflow.core.control.commands import ClientCommand, KeyCas, KeyGet, KeySet
 from agentflow.core.raft import ConfigChange, ConfState, Transfer, Transition

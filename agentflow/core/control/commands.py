@@ -83,6 +83,10 @@ class TaskKind(IntEnum):
     """Call the expander's function on one of its items."""
     GATHER = 3
     """Collect the results of the items into a list."""
+    JOIN = 4
+    """Take over the value of the tasks that it grew into."""
+    INPUT = 5
+    """Stand for a task of another run; no worker sees it."""
 
 
 class SubmitRun(msgspec.Struct, frozen=True, tag="submit", array_like=True):
@@ -91,6 +95,10 @@ class SubmitRun(msgspec.Struct, frozen=True, tag="submit", array_like=True):
     `key` makes the submission idempotent: a second one with the same key answers with the first's run.
     `payload` refers to the functions and arguments in the object store. `expands` pairs an expander task
     with the task that gathers its items' results.
+
+    `keep` lists tasks whose values stay; of the others' values, when no task needs them any more, as many
+    bytes stay as `budget` says (-1: all). `taken` gives tasks the values of attempts of other runs, and
+    `sources` names the other runs' tasks whose ends are to be theirs.
     """
 
     key: str
@@ -101,12 +109,28 @@ class SubmitRun(msgspec.Struct, frozen=True, tag="submit", array_like=True):
     option_of: tuple[int, ...] = ()
     payload: str = ""
     expands: tuple[tuple[int, int], ...] = ()
+    keep: tuple[int, ...] = ()
+    budget: int = -1
+    taken: tuple[tuple[int, AttemptId], ...] = ()
+    sources: tuple[tuple[int, RunId, TaskId], ...] = ()
 
 
 class CancelRun(msgspec.Struct, frozen=True, tag="cancel", array_like=True):
     """Cancel every task of a run that is not settled."""
 
     run: RunId
+
+
+class RetryRun(msgspec.Struct, frozen=True, tag="retry", array_like=True):
+    """Run tasks of a run again: those named, or all that did not complete, or every one.
+
+    The answer is how many changes of the run there are then, how many tasks were asked for, and every task
+    that changed.
+    """
+
+    run: RunId
+    tasks: tuple[TaskId, ...] = ()
+    everything: bool = False
 
 
 class ForgetRun(msgspec.Struct, frozen=True, tag="forget", array_like=True):
@@ -148,10 +172,25 @@ class RemoveWorker(msgspec.Struct, frozen=True, tag="remove", array_like=True):
     worker: NodeId
 
 
-class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class Grown(msgspec.Struct, frozen=True, array_like=True):
+    """Tasks that a task added while it ran: a workflow that it returned in the place of a value.
+
+    Positions are the workflow's own; the value of its `ends` becomes the task's.
+    """
+
+    ids: tuple[TaskId, ...]
+    dependencies: tuple[tuple[int, ...], ...]
+    options: tuple[TaskOptions, ...]
+    option_of: tuple[int, ...]
+    expands: tuple[tuple[int, int], ...]
+    ends: tuple[int, ...]
+
+
+class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False, omit_defaults=True):
     """A worker's report on one attempt.
 
-    `items` is the number of items an expander found, -1 for every other task.
+    `items` is the number of items an expander found, -1 for every other task. `lost` names dependencies
+    whose values were not there; the attempt failed for no other reason. `grown` are tasks that it added.
     """
 
     attempt: AttemptId
@@ -163,6 +202,8 @@ class Completion(msgspec.Struct, frozen=True, array_like=True, gc=False):
     error: ErrorReport | None = None
     stdout: str = ""
     items: int = -1
+    lost: tuple[int, ...] = ()
+    grown: Grown | None = None
 
 
 class Report(msgspec.Struct, frozen=True, tag="report", array_like=True):
@@ -195,7 +236,7 @@ class KeyCas(msgspec.Struct, frozen=True, tag="cas", array_like=True):
 
 
 ClientCommand: TypeAlias = (
-    SubmitRun | CancelRun | ForgetRun | DrainWorker | RemoveWorker | KeySet | KeyGet | KeyCas
+    SubmitRun | CancelRun | RetryRun | ForgetRun | DrainWorker | RemoveWorker | KeySet | KeyGet | KeyCas
 )
 
 

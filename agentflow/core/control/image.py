@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from agentflow.core.control.ledger import Live
 from agentflow.core.control.placement import WorkerState
-from agentflow.core.control.plane import Live, Plane
+from agentflow.core.control.plane import Plane
 from agentflow.core.control.runs import RunState, State
 from agentflow.core.control.sessions import Session
 from agentflow.ids import AttemptId, NodeId, RunId

@@ -118,14 +118,8 @@ class Lane(msgspec.Struct):
     tasks: deque[Waiting]
 
     def head(self) -> Waiting | None:
-        """The first task that still waits; those cancelled meanwhile are dropped here."""
-        tasks = self.tasks
-        while tasks:
-            first = tasks[0]
-            if first.run.state[first.task] == READY:
-                return first
-            tasks.popleft()
-        return None
+        """The first task."""
+        return self.tasks[0] if self.tasks else None
 
 
 class ReadyQueue:
@@ -155,25 +149,30 @@ class ReadyQueue:
     def restore(self, run: RunState, task: int, at: float, order: int, retries: int) -> None:
         """Put a task in as the one that entered `order`-th; later ones must follow in order."""
         options = run.options[run.option_of[task]]
+        priority = run.priority(task) if run.lifted else options.priority
         lanes = self._lanes.get(demand := demand_of(options))
         if lanes is None:
             lanes = self._lanes[demand] = {}
-        lane = lanes.get(kind := (options.priority, retries))
+        lane = lanes.get(kind := (priority, retries))
         if lane is None:
-            handicap = BASE_SCORE[options.priority] - RETRY_PENALTY * retries
+            handicap = BASE_SCORE[priority] - RETRY_PENALTY * retries
             lane = lanes[kind] = Lane(handicap, deque())
-        self.depth[options.priority] += 1
+        self.depth[priority] += 1
         lane.tasks.append(Waiting(at, order, run, task))
 
     def serve(self, waiting: Waiting, lane: Lane) -> None:
         """Take the head of a lane out: it goes to a worker."""
         first = lane.tasks.popleft()
         assert first is waiting, "a lane is served from its head"
-        self.depth[waiting.run.option(waiting.task).priority] -= 1
+        self.depth[waiting.run.priority(waiting.task)] -= 1
 
-    def withdraw(self, run: RunState, task: int) -> None:
-        """Count a waiting task out that will not run; its place in the lane is skipped later."""
-        self.depth[run.option(task).priority] -= 1
+    def purge(self) -> None:
+        """Drop the tasks that are not to run any more: cancelled, or waiting for others again."""
+        for lanes in self._lanes.values():
+            for (priority, _), lane in lanes.items():
+                kept = deque(each for each in lane.tasks if each.run.state[each.task] == READY)
+                self.depth[priority] -= len(lane.tasks) - len(kept)
+                lane.tasks = kept
 
     def oldest(self) -> float:
         """When the task entered that waits longest; `inf` if none waits."""
@@ -206,8 +205,7 @@ class ReadyQueue:
         for lanes in self._lanes.values():
             for (priority, retries), lane in lanes.items():
                 for entry in lane.tasks:
-                    if entry.run.state[entry.task] == State.READY:
-                        yield entry, priority, retries
+                    yield entry, priority, retries
 
 
 def least_loaded(workers: Iterable[WorkerState], demand: Demand) -> WorkerState | None:

@@ -1,7 +1,7 @@
 """One execution of a workflow, as the control plane keeps it.
 
-Law: a task settles once. `settled` lists tasks in the order in which they settled, so its length is the
-version that followers of a run ask from.
+Law: `changes` lists each task when it settles, when it is brought back to be run again, and when its value
+is released, in this order; so its length is the version that followers of a run ask from.
 
 Tasks are positions in parallel lists: a run of a hundred thousand tasks is a dozen lists, not as many
 objects, and one command's worth of work touches a few cells of each.
@@ -9,7 +9,7 @@ objects, and one command's worth of work touches a few cells of each.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from itertools import accumulate
 
@@ -66,6 +66,14 @@ class Tally(msgspec.Struct):
     skipped: int = 0
 
 
+class Graft(msgspec.Struct, frozen=True, array_like=True):
+    """The workflow that a task returned: where its tasks begin, which attempt returned it, its ends."""
+
+    base: int
+    attempt: AttemptId
+    ends: tuple[int, ...]
+
+
 class RunState(msgspec.Struct):
     """The tables of one run.
 
@@ -75,6 +83,9 @@ class RunState(msgspec.Struct):
 
     The tasks that wait for task `t` are `targets[offsets[t] : offsets[t + 1]]`, and `later[t]` of those that
     were added while the run went on: a list a task would be a burden to the garbage collector.
+
+    `left` counts tasks that have not settled. `held` counts the bytes of values made and not released, and
+    `needed`, once there are more of them than `budget`, for each task those that still need its value.
     """
 
     id: RunId
@@ -96,8 +107,9 @@ class RunState(msgspec.Struct):
     ready_at: list[float]
     settled_at: list[float]
     counts: list[int]
+    left: int
     later: dict[int, list[int]] = {}
-    settled: list[int] = []
+    changes: list[int] = []
     kinds: dict[int, TaskKind] = {}
     gather_of: dict[int, int] = {}
     item_of: dict[int, tuple[int, int]] = {}
@@ -109,11 +121,32 @@ class RunState(msgspec.Struct):
     history: list[AttemptRow] = []
     finished_at: float = -1.0
     cancelled: bool = False
+    lifted: dict[int, int] = {}
+    keep: dict[int, None] = {}
+    budget: int = -1
+    held: int = 0
+    spare: int = 0
+    sizes: dict[int, int] = {}
+    needed: list[int] = []
+    idle: dict[int, None] = {}
+    released: dict[int, None] = {}
+    recomputed: dict[int, int] = {}
+    reopened: list[tuple[float, AttemptId, int]] = []
+    borrowed: dict[int, tuple[RunId, TaskId]] = {}
+    feeds: dict[int, list[tuple[RunId, int]]] = {}
+    grafts: dict[int, Graft] = {}
+    within: list[tuple[int, int, AttemptId]] = []
 
     @property
     def done(self) -> bool:
         """Whether every task has settled."""
-        return len(self.settled) == len(self.ids)
+        return not self.left
+
+    def priority(self, task: int) -> int:
+        """Its own priority, or that of a more urgent task which waits for it."""
+        if self.lifted and task in self.lifted:
+            return self.lifted[task]
+        return self.options[self.option_of[task]].priority
 
     def option(self, task: int) -> TaskOptions:
         """What the task asks for."""
@@ -142,8 +175,10 @@ class RunState(msgspec.Struct):
         assert sum(self.counts) == size, "the counts cover every task once"
         for state in State:
             assert self.counts[state] == self.state.count(state), f"the count of {state.name} is true"
-        assert len(set(self.settled)) == len(self.settled), "a task settles once"
-        assert all(self.state[task] in SETTLED for task in self.settled), "settled tasks are in a final state"
+        assert self.left == sum(1 for state in self.state if state not in SETTLED), "what is left is true"
+        told = set(self.changes)
+        assert all(task in told for task in range(size) if self.state[task] in SETTLED), "an end is told"
+        assert all(self.state[task] == State.COMPLETED for task in self.released), "only values are released"
         for task in range(size):
             if self.state[task] == State.COMPLETED:
                 assert self.value[task] >= 0, "a completed task has a value"
@@ -175,7 +210,12 @@ def start_run(run_id: RunId, command: SubmitRun, client: NodeId, at: float) -> R
         ready_at=[-1.0] * size,
         settled_at=[-1.0] * size,
         counts=counts,
+        left=size,
+        keep=dict.fromkeys(command.keep),
+        budget=command.budget,
+        borrowed={task: (source, name) for task, source, name in command.sources},
     )
+    run.kinds.update(dict.fromkeys(run.borrowed, TaskKind.INPUT))
     for expander, gather in command.expands:
         run.kinds[expander] = TaskKind.EXPAND
         run.kinds[gather] = TaskKind.GATHER
@@ -183,7 +223,25 @@ def start_run(run_id: RunId, command: SubmitRun, client: NodeId, at: float) -> R
     for task in range(size):
         if run.option(task).when != "all_success":
             run.tallies[task] = Tally()
+    if len(command.options) > 1:
+        _lift(run, range(size))
     return run
+
+
+def _lift(run: RunState, tasks: Iterable[int]) -> None:
+    """Let a task inherit the priority of the most urgent one that waits for it, however far behind it."""
+    urgent = sorted(tasks, key=lambda task: -run.option(task).priority)
+    least = run.option(urgent[-1]).priority
+    for task in urgent:
+        priority = run.priority(task)
+        if priority == least:
+            break
+        waiting = list(run.dependencies[task])
+        while waiting:
+            before = waiting.pop()
+            if run.priority(before) < priority:
+                run.lifted[before] = priority
+                waiting += run.dependencies[before]
 
 
 def _dependents(dependencies: Sequence[Sequence[int]]) -> tuple[list[int], list[int]]:
@@ -199,33 +257,3 @@ def _dependents(dependencies: Sequence[Sequence[int]]) -> tuple[list[int], list[
             targets[free[dependency]] = task
             free[dependency] += 1
     return offsets, targets
-
-
-def add_items(run: RunState, expander: int, items: int) -> list[int]:
-    """Add one task for each item that an expander found; give their positions.
-
-    The gatherer waits for them too. Called before the expander settles, so the gatherer cannot have run.
-    """
-    gather = run.gather_of[expander]
-    first = len(run.ids)
-    stem = run.ids[gather]
-    added = list(range(first, first + items))
-    run.ids.extend(f"{stem}[{i}]" for i in range(items))
-    # The values that the expander itself was given are there for its items too.
-    run.dependencies.extend([(expander, *run.dependencies[expander])] * items)
-    run.later.setdefault(expander, []).extend(added)
-    run.later.update((task, [gather]) for task in added)
-    run.option_of.extend([run.option_of[expander]] * items)
-    run.waiting.extend([1] * items)
-    run.state.extend(bytes(items))
-    run.counts[State.PENDING] += items
-    run.tries.extend([0] * items)
-    run.value.extend([-1] * items)
-    run.ready_at.extend([-1.0] * items)
-    run.settled_at.extend([-1.0] * items)
-    run.dependencies[gather] = (*run.dependencies[gather], *added)
-    run.waiting[gather] += items
-    for i, task in enumerate(added):
-        run.kinds[task] = TaskKind.ITEM
-        run.item_of[task] = (expander, i)
-    return added

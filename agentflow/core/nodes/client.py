@@ -49,10 +49,11 @@ class Command(msgspec.Struct, frozen=True):
 
 
 class Watch(msgspec.Struct, frozen=True):
-    """A user's request: answer with every `Progress` of this run until it is done."""
+    """A user's request: answer with every `Progress` of this run from the `have`-th change on, until it is done."""
 
     run: RunId
     known: int
+    have: int = 0
 
 
 class _Pending(msgspec.Struct):
@@ -137,7 +138,7 @@ class Client:
         request = event.request
         if isinstance(request, Watch):
             self._watching[request.run] = watching = _Watching(
-                event.token, 0, request.known, now + 2 * self.retry
+                event.token, request.have, request.known, now + 2 * self.retry
             )
             self._follow(request.run, watching)
         elif isinstance(request, Unfollow):

@@ -1,6 +1,6 @@
 """Who wants to know how which run goes on.
 
-Law: a follower is told each settled task in order, from the position it asked from. What is lost on the
+Law: a follower is told each change in order, from the position it asked from. What is lost on the
 way it asks for again; nothing is remembered for it beyond how far it was told.
 """
 
@@ -42,7 +42,7 @@ class Followers:
             if not followers:
                 continue
             for source, (have, known) in list(followers.items()):
-                if have < len(run.settled) or known < len(run.ids) or run.done:
+                if have < len(run.changes) or known < len(run.ids) or run.done:
                     self._note(source, run, effects, progress_from(run, have, known))
 
     def _note(self, source: NodeId, run: RunState, effects: list[Effect], message: Progress) -> None:
@@ -53,12 +53,12 @@ class Followers:
             if not followers:
                 del self._of[run.id]
         else:
-            followers[source] = (len(run.settled), len(run.ids))
+            followers[source] = (len(run.changes), len(run.ids))
 
 
 def progress_from(run: RunState, have: int, known: int) -> Progress:
-    """What settled from position `have` on, and which tasks were added from position `known` on."""
-    tasks = tuple(run.settled[have:])
+    """What changed from position `have` on, and which tasks were added from position `known` on."""
+    tasks = tuple(run.changes[have:])
     return Progress(
         run=run.id,
         start=have,
@@ -70,6 +70,7 @@ def progress_from(run: RunState, have: int, known: int) -> Progress:
         known=known,
         added=tuple(run.ids[known:]),
         done=run.done,
+        released=tuple(task for task in tasks if task in run.released) if run.released else (),
     )
 
 

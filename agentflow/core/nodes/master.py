@@ -27,8 +27,10 @@ from agentflow.core.control.commands import (
     decode,
     encode,
 )
+from agentflow.core.control.growing import origin_of
 from agentflow.core.control.image import load, save
-from agentflow.core.control.plane import Plane, Start
+from agentflow.core.control.ledger import Start
+from agentflow.core.control.plane import Plane
 from agentflow.core.control.runs import RunState
 from agentflow.core.machine import (
     Answer,
@@ -58,6 +60,7 @@ from agentflow.core.nodes.messages import (
     Tell,
     Unfollow,
     Unsure,
+    growth_of,
     sendable,
 )
 from agentflow.core.nodes.reading import Reading
@@ -572,30 +575,36 @@ def tell(number: int, answer: Any) -> Tell:
 
 
 def order_for(start: Start) -> Order:
-    """What a worker must know to start this attempt."""
+    """What a worker must know to start this attempt.
+
+    Positions are those of the workflow that the task came with: a task may have returned it.
+    """
     run, task = start.run, start.task
+    kind = run.kind(task)
+    base, maker = origin_of(run, task) if run.within else (0, -1)
+    needs = run.dependencies[task]
+    if kind is TaskKind.JOIN:
+        base, maker, needs = (grafted := run.grafts[task]).base, grafted.attempt, grafted.ends
+    value = run.value
+    # A value that is being made again has no attempt: the worker finds nothing there, and says so.
+    strict = task not in run.tallies
     return Order(
         attempt=start.attempt,
         run=run.id,
         task=task,
         id=run.ids[task],
         number=run.tries[task],
-        payload=run.payload,
-        kind=(kind := run.kind(task)),
-        call=run.item_of[task][0] if kind is TaskKind.ITEM else task,
+        payload=run.payload if maker < 0 else growth_of(maker),
+        kind=kind,
+        call=(run.item_of[task][0] if kind is TaskKind.ITEM else task) - base,
         item=run.item_of[task][1] if kind is TaskKind.ITEM else -1,
         duration=run.option(task).duration,
-        inputs=inputs_of(run, task),
-        missing=missing_of(run, task) if task in run.tallies else (),
+        inputs=tuple([(each - base, value[each]) for each in needs if strict or value[each] >= 0]),
+        missing=missing_of(run, task, base) if not strict else (),
+        base=base,
     )
 
 
-def inputs_of(run: RunState, task: int) -> tuple[tuple[int, AttemptId], ...]:
-    """Which attempt made the value of each dependency; those without a value are left out."""
-    value = run.value
-    return tuple((each, value[each]) for each in run.dependencies[task] if value[each] >= 0)
-
-
-def missing_of(run: RunState, task: int) -> tuple[tuple[int, int], ...]:
+def missing_of(run: RunState, task: int, base: int) -> tuple[tuple[int, int], ...]:
     """The states of the dependencies that have no value, of a task that runs all the same."""
-    return tuple((each, run.state[each]) for each in run.dependencies[task] if run.value[each] < 0)
+    return tuple((each - base, run.state[each]) for each in run.dependencies[task] if run.value[each] < 0)

@@ -47,7 +47,7 @@ class Unsure(msgspec.Struct, frozen=True, tag="unsure", array_like=True):
 
 
 class Follow(msgspec.Struct, frozen=True, tag="follow", array_like=True):
-    """Tell me how the run goes on, from the `have`-th settled task and the `known`-th task id."""
+    """Tell me how the run goes on, from the `have`-th change and the `known`-th task id."""
 
     run: RunId
     have: int
@@ -69,9 +69,9 @@ class Failure(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress", array_like=True):
-    """Tasks of a run that settled, in order, from position `start` of its settled list.
+    """Tasks of a run that changed, in order, from position `start` of its list of changes.
 
-    `states` and `values` run parallel to `tasks`; `errors` and `roots` hold only what failed.
+    `released` are those of them whose values may go. `states` and `values` run parallel to `tasks`; `errors` and `roots` hold only what failed.
     `added` are ids from position `known` on, of tasks that were added while the run went on.
     """
 
@@ -85,6 +85,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress", array_like=True):
     known: int
     added: tuple[TaskId, ...]
     done: bool
+    released: tuple[int, ...] = ()
 
 
 class Gone(msgspec.Struct, frozen=True, tag="gone", array_like=True):
@@ -106,11 +107,17 @@ class Pulse(msgspec.Struct, frozen=True, tag="pulse", array_like=True):
     attempts: tuple[AttemptId, ...]
 
 
+def growth_of(attempt: AttemptId) -> str:
+    """Under what the calls of the workflow are kept that an attempt returned."""
+    return f"//attempt/{attempt}"
+
+
 class Order(msgspec.Struct, frozen=True, array_like=True):
     """One attempt to start.
 
     `inputs` pairs each completed dependency with the attempt that made its value; `missing` pairs each other
-    one with its state, for tasks whose trigger rule lets them run all the same.
+    one with its state, for tasks whose trigger rule lets them run all the same. Positions count from `base`,
+    where the workflow begins that the task came with.
     """
 
     attempt: AttemptId
@@ -125,6 +132,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     duration: float = 0.0
     inputs: tuple[tuple[int, AttemptId], ...] = ()
     missing: tuple[tuple[int, int], ...] = ()
+    base: int = 0
 
 
 class Orders(msgspec.Struct, frozen=True, tag="orders", array_like=True):

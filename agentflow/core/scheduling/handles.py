@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, overload
 import msgspec
 
 from agentflow.errors import InvalidConfig
-from agentflow.ids import TaskId
+from agentflow.ids import RunId, TaskId
 
 if TYPE_CHECKING:
     from agentflow.core.scheduling.tasks import TaskNode
@@ -136,6 +136,38 @@ class MapHandle:
         return f"<MapHandle {self.id!r} of {self.flow.name!r}: {what}>"
 
 
+class RunOutput:
+    """Stands for the result of a task of a run, among the arguments of a task of another.
+
+    Parameters
+    ----------
+    home : object
+        The cluster on which that run is.
+    run, task : str
+        Which.
+    """
+
+    __slots__ = ("home", "run", "task")
+
+    def __init__(self, home: object, run: RunId, task: TaskId) -> None:
+        self.home = home
+        self.run = run
+        self.task = task
+
+    def __repr__(self) -> str:
+        return f"<RunOutput {self.task!r} of {self.run}>"
+
+
+class HasOutput:
+    """What may stand among a task's arguments for the result that it will have: a run."""
+
+    __slots__ = ()
+
+    def output(self, task: Any = None) -> RunOutput | list[RunOutput]:
+        """Give what stands for its result."""
+        raise NotImplementedError
+
+
 Handle: TypeAlias = TaskHandle | MapHandle
 
 
@@ -164,7 +196,7 @@ _CONTAINERS: Final = (list, tuple, set, frozenset, dict)
 
 
 def find_handles(value: Any) -> list[Handle]:
-    """List the handles in an argument, each once, in the order in which they stand.
+    """List the handles in an argument, each once, in the order in which they stand; runs among them.
 
     Raises
     ------
@@ -198,6 +230,8 @@ def find_handles(value: Any) -> list[Handle]:
                     task=each.id,
                 )
             found[each] = None
+        elif isinstance(each, RunOutput | HasOutput):
+            found[each] = None  # type: ignore[index]
         elif isinstance(each, _CONTAINERS) and id(each) not in seen:
             # By identity, so that a list that contains itself ends; `value` keeps them all alive.
             seen.add(id(each))
@@ -209,6 +243,27 @@ def find_handles(value: Any) -> list[Handle]:
             else:
                 stack += [(part, odd) for part in reversed(parts)]
     return list(found)
+
+
+def replace_outputs(value: Any, handle_of: Callable[[RunOutput], Handle]) -> Any:
+    """Give the same argument with handles in the places of other runs' results."""
+    if any(isinstance(each, RunOutput | HasOutput) for each in find_handles(value)):
+        return _replace_outputs(value, handle_of)
+    return value
+
+
+def _replace_outputs(value: Any, handle_of: Callable[[RunOutput], Handle]) -> Any:
+    kind = type(value)
+    if isinstance(value, HasOutput):
+        value = value.output()
+        kind = type(value)
+    if isinstance(value, RunOutput):
+        return handle_of(value)
+    if kind in (list, tuple, set, frozenset):
+        return kind([_replace_outputs(part, handle_of) for part in value])
+    if kind is dict:
+        return {key: _replace_outputs(part, handle_of) for key, part in value.items()}
+    return value
 
 
 def _can_rebuild(container: Any) -> bool:

@@ -11,7 +11,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from agentflow.core.scheduling.forms import Forms
-from agentflow.core.scheduling.handles import ATOMS, Call, Handle, MapHandle, TaskHandle, find_handles
+from agentflow.core.scheduling.handles import (
+    ATOMS,
+    Call,
+    Handle,
+    HasOutput,
+    MapHandle,
+    RunOutput,
+    TaskHandle,
+    find_handles,
+    replace_outputs,
+)
 from agentflow.core.scheduling.options import (
     OPTIONS,
     UNSET,
@@ -63,6 +73,8 @@ class Workflow(Forms, Viewable):
         Id to source, for the maps that expand when the value of another task is there.
     maps : dict
         Id to `MapHandle`, for every map.
+    sources : dict
+        Id to `RunOutput`, for the tasks that stand for results of other runs.
 
     Examples
     --------
@@ -88,6 +100,7 @@ class Workflow(Forms, Viewable):
         self.calls: dict[TaskId, Call] = {}
         self.expansions: dict[TaskId, Handle] = {}
         self.maps: dict[TaskId, MapHandle] = {}
+        self.sources: dict[TaskId, RunOutput] = {}
         self._used_maps: set[TaskId] = set()
         self._counters: dict[str, int] = {}
         self._parameters: dict[Any, frozenset[str]] = {}
@@ -248,6 +261,7 @@ class Workflow(Forms, Viewable):
         ('upper[0]', 'upper[1]')
         """
         given = given_options(locals())
+        items = replace_outputs(items, self._source) if isinstance(items, HasOutput | RunOutput) else items
         if isinstance(items, TaskHandle) or (isinstance(items, MapHandle) and not items.static):
             call, dependencies = self._call(fn, (items, *args), keyword_args, given)
             task = self._insert(fn, given, dependencies)
@@ -260,7 +274,7 @@ class Workflow(Forms, Viewable):
             raise InvalidConfig(
                 f"a map goes over a list, a range, ... or a handle, not {items!r}", field="items"
             )
-        return self._map_now(fn, list(items), args, keyword_args, given)
+        return self._map_now(fn, replace_outputs(list(items), self._source), args, keyword_args, given)
 
     def _map_now(
         self,
@@ -492,10 +506,24 @@ class Workflow(Forms, Viewable):
                 handles.append(value)
             elif type(value) not in ATOMS:
                 handles += find_handles(value)
+        if any(isinstance(each, RunOutput | HasOutput) for each in handles):
+            args = replace_outputs(args, self._source)
+            keyword_args = replace_outputs(keyword_args, self._source)
+            handles = find_handles([*args, *keyword_args.values()])
         call = Call(fn, args, keyword_args, bool(handles), self._is_async(fn))
         after = given.pop("after", None)
         ids = ids_of(self._own(handles)) if handles else ()
         return call, (ids if after is None else (*ids, *self._after(after)))
+
+    def _source(self, output: RunOutput) -> TaskHandle:
+        """Give the task that stands for the result of another run."""
+        task = f"{output.run}/{output.task}"
+        if task not in self.sources:
+            if task in self._nodes:
+                raise self._duplicate(task)
+            self._nodes[task] = ()
+            self.sources[task] = output
+        return TaskHandle(self, task)
 
     def _check_names(self, fn: Any, given: dict[str, Any], extra: Mapping[str, Any]) -> None:
         """Refuse an option that could as well be meant for the function."""

@@ -10,10 +10,8 @@ from hypothesis import strategies as st
 from agentflow.core.control.commands import (
     AttemptState,
     Backoff,
-    Batch,
     CancelRun,
     ClientOp,
-    Completion,
     Denied,
     DrainWorker,
     ErrorReport,
@@ -23,90 +21,16 @@ from agentflow.core.control.commands import (
     KeySet,
     RegisterWorker,
     RemoveWorker,
-    Report,
     Settlement,
     SubmitRun,
     TaskOptions,
     WorkerLost,
-    decode,
-    encode,
 )
-from agentflow.core.control.image import load, save
-from agentflow.core.control.plane import POISON_DEATHS, Plane
+from agentflow.core.control.plane import POISON_DEATHS
 from agentflow.core.control.runs import State
 from agentflow.core.control.triggers import RULES, Decision, decide
 
 BOOM = ErrorReport("ValueError", "boom")
-
-
-class Bench:
-    """A plane, and hands to drive it: every command goes through the codec, as in the log."""
-
-    def __init__(self):
-        self.plane = Plane()
-        self.number = 0
-        self.placed = []
-
-    def apply(self, *ops, at=None):
-        at = self.plane.at if at is None else at
-        batch = decode(encode(Batch(at, ops)))
-        twin = load(save(self.plane))
-        answers = self.plane.apply(batch)
-        self.plane.check_invariants()
-        # A plane made from an image goes on like the one it was taken of.
-        twin.apply(batch)
-        twin.check_invariants()
-        assert save(twin) == save(self.plane)
-        starts, self.stops, _ = self.plane.take_effects()
-        self.placed.extend(starts)
-        return [answer.result for answer in answers]
-
-    def client(self, command, at=None):
-        self.number += 1
-        return self.apply(ClientOp("c", self.number, 1, command), at=at)[0]
-
-    def workers(self, count=1, slots=4, **more):
-        for i in range(count):
-            self.apply(RegisterWorker(f"worker-{i + 1}", 1, slots=slots, **more))
-
-    def submit(self, tasks, options=None, key="", at=None):
-        """Submit tasks given as {id: [dependency ids]}, with options by id."""
-        ids = list(tasks)
-        at_of = {task: i for i, task in enumerate(ids)}
-        return self.client(
-            SubmitRun(
-                key=key,
-                name="flow",
-                ids=tuple(ids),
-                dependencies=tuple(tuple(at_of[d] for d in deps) for deps in tasks.values()),
-                options=tuple((options or {}).get(task, TaskOptions()) for task in ids),
-                option_of=tuple(range(len(ids))),
-            ),
-            at=at,
-        )
-
-    def take(self):
-        placed, self.placed = self.placed, []
-        return placed
-
-    def names(self):
-        return [start.run.ids[start.task] for start in self.take()]
-
-    def report(self, start, settlement=Settlement.COMPLETED, at=None, **more):
-        worker = self.plane.workers[start.worker]
-        self.apply(
-            Report(start.worker, worker.epoch, (Completion(start.attempt, settlement, 0.0, 0.0, **more),)),
-            at=at,
-        )
-
-    def state(self, run, task):
-        tables = self.plane.runs[run]
-        return State(tables.state[tables.ids.index(task)])
-
-
-@pytest.fixture
-def bench():
-    return Bench()
 
 
 def test_a_diamond_runs_its_top_once_and_its_bottom_last(bench):
@@ -281,8 +205,7 @@ def test_the_first_failure_is_named_through_any_depth(bench):
     assert tables.done
 
 
-def test_a_chain_of_ten_thousand_failures_needs_no_recursion():
-    bench = Bench()
+def test_a_chain_of_ten_thousand_failures_needs_no_recursion(bench):
     bench.workers()
     tasks = {"t0": []} | {f"t{i}": [f"t{i - 1}"] for i in range(1, 10_000)}
     run = bench.submit(tasks)
@@ -301,9 +224,11 @@ def test_a_chain_of_ten_thousand_failures_needs_no_recursion():
         ("none_failed", State.RUNNING, State.SKIPPED),
     ],
 )
-def test_each_trigger_rule_decides_by_how_its_one_dependency_ended(rule, after_success, after_failure):
+def test_each_trigger_rule_decides_by_how_its_one_dependency_ended(
+    bench_type, rule, after_success, after_failure
+):
     for settlement, expected in ((Settlement.COMPLETED, after_success), (Settlement.FAILED, after_failure)):
-        bench = Bench()
+        bench = bench_type()
         bench.workers()
         run = bench.submit({"a": [], "b": ["a"]}, {"b": TaskOptions(when=rule)})
         error = BOOM if settlement is Settlement.FAILED else None
@@ -478,8 +403,8 @@ def test_an_empty_expansion_gathers_nothing_and_goes_on(bench):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 25))
-def test_any_graph_with_any_failures_settles_every_task_as_its_rules_say(seed, size):
+@given(seed=st.integers(0, 2**32), size=st.integers(1, 25))
+def test_any_graph_with_any_failures_settles_every_task_as_its_rules_say(bench_type, seed, size):
     """Drive random graphs, retries, worker deaths and rules; compare the end with a recursive model."""
     rng = random.Random(seed)
     names = [f"t{i}" for i in range(size)]
@@ -487,7 +412,7 @@ def test_any_graph_with_any_failures_settles_every_task_as_its_rules_say(seed, s
     rules = [r for r in RULES if r != "always"]
     options = {n: TaskOptions(retries=rng.randint(0, 1), when=rng.choice(rules)) for n in names}
     fails = {n: rng.random() < 0.3 for n in names}
-    bench = Bench()
+    bench = bench_type()
     bench.workers(2, slots=3)
     run = bench.submit(tasks, options)
     tables = bench.plane.runs[run]
