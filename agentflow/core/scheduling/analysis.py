@@ -49,7 +49,7 @@ class CriticalPath(msgspec.Struct, frozen=True):
         text = f"{self.length_secs:.6g} s: {' -> '.join(shown) or 'no tasks'}"
         if self.slots is not None:
             text += (
-                f"; on {self.slots} slots at least {self.lower_bound_secs:.6g} s, "
+                f"; on {self.slots} slot{'s' if self.slots > 1 else ''} at least {self.lower_bound_secs:.6g} s, "
                 f"list schedule {self.makespan_secs:.6g} s"
             )
         return f"<CriticalPath {text}>"
