@@ -15,6 +15,7 @@ from agentflow.cluster.nodes import MasterHandle, WorkerHandle
 from agentflow.cluster.parts import held, mailbox, member, registered, waiting_in_queue
 from agentflow.cluster.raftnode import RaftNode
 from agentflow.cluster.run import Run
+from agentflow.cluster.simulation import Simulation
 from agentflow.cluster.status import ClusterStatus, RunStatus, published, published_run
 from agentflow.core.scheduling import WorkerRegistry, Workflow
 from agentflow.core.scheduling.queue import PriorityTaskQueue
@@ -297,7 +298,7 @@ def _displayed(kind: str, subject: Any) -> bool:
     return kinds.displayed(kind, subject)
 
 
-for _subject, _kind in ((Facade, "cluster"), (Run, "run")):
+for _subject, _kind in ((Facade, "cluster"), (Run, "run"), (Simulation, "player")):
     view("widget", _subject)(partial(_live, _kind))
     view("display", _subject)(partial(_displayed, _kind))
 

@@ -12,7 +12,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from agentflow.cluster.agents.agent import AgentCommunication
 from agentflow.cluster.agents.virtual import VirtualBus
@@ -41,11 +41,23 @@ from agentflow.transport.memory import Network
 P = ParamSpec("P")
 R = TypeVar("R")
 _T = TypeVar("_T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 EVER = sys.maxsize
 
 PATIENCE = 3600.0
 """Virtual seconds that whoever waits without a limit waits at most."""
+
+
+def alone(method: F) -> F:
+    """Let nobody else move a simulation meanwhile: a player in the notebook and a cell take turns."""
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        with self.turn:
+            return method(self, *args, **kwargs)
+
+    return cast("F", call)
 
 
 def by_hand(
@@ -63,6 +75,7 @@ def by_hand(
     name = method.__name__
 
     @functools.wraps(method)
+    @alone
     def call(self: Base, /, *args: P.args, **kwargs: P.kwargs) -> R:
         if self._hands or self._journal.quiet:
             return method(self, *args, **kwargs)
@@ -135,6 +148,8 @@ class Base(Facade):
     _script: Script
     _hands: int
     seed: int
+    turn: threading.RLock
+    """Held by whoever moves or reads it."""
 
     def _open(self, seed: int) -> None:
         """Begin with an empty past."""
@@ -142,6 +157,7 @@ class Base(Facade):
         self.began = VIRTUAL_EPOCH
         self.seed = seed
         self._hands = 0
+        self.turn = threading.RLock()
         self._script = Script()
         self._journal = Journal()
         self._copies = Copies()
@@ -201,6 +217,7 @@ class Base(Facade):
         """Virtual seconds since the beginning."""
         return self._world.driver.now
 
+    @alone
     def step(self, count: int = 1) -> bool:
         """Let the next thing happen: one message, one write, one timer.
 
@@ -220,6 +237,7 @@ class Base(Facade):
         self._moved(whole=False)
         return driver.steps > before
 
+    @alone
     def run_for(self, seconds: float) -> Self:
         """Let `seconds` of virtual time pass."""
         if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
@@ -228,6 +246,7 @@ class Base(Facade):
         self._moved(whole=True)
         return self
 
+    @alone
     def run_to(self, time: float) -> Self:
         """Let time pass until an instant; everything that falls on it has happened then."""
         if not isinstance(time, int | float) or not self.now <= time < math.inf:
@@ -258,6 +277,7 @@ class Base(Facade):
         """
         return self._until(lambda: predicate(self), limit)
 
+    @alone
     def _until(self, done: Callable[[], Any], limit: float) -> bool:
         driver = self._world.driver
         end = driver.now + limit
@@ -383,6 +403,7 @@ class Base(Facade):
             self._take_down(begin, name, write_spoken, (agent, name, args, kwargs), {}, raised=raised)
             self._hands -= 1
 
+    @alone
     def read(self, fn: Callable[[], _T]) -> _T:
         """Call `fn`: nothing changes while no time passes."""
         return fn()

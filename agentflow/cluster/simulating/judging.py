@@ -25,7 +25,7 @@ from agentflow.check import (
 )
 from agentflow.check.verdict import violated
 from agentflow.cluster.agents.facts import mail_facts
-from agentflow.cluster.simulating.base import Base
+from agentflow.cluster.simulating.base import Base, alone
 from agentflow.cluster.simulating.journal import Act
 from agentflow.cluster.simulating.recipe import Recipe, payloads_of
 from agentflow.core.control.commands import AttemptState
@@ -74,6 +74,7 @@ class Judged(Base):
         if first is not None:
             first.reproducible(self._reproduction(first.promise)).raise_if_violated()
 
+    @alone
     def check(self, *, steps: int = 300_000, within: float | None = None) -> Verdict:
         """Judge the whole run so far.
 

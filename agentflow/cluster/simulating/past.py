@@ -13,7 +13,7 @@ from typing import Self
 from agentflow.check.verdict import Verdict
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.run import Run
-from agentflow.cluster.simulating.base import by_hand
+from agentflow.cluster.simulating.base import alone, by_hand
 from agentflow.cluster.simulating.compare import compare, prove
 from agentflow.cluster.simulating.copies import LEAST_STEPS, MOST_COPIES, Mark
 from agentflow.cluster.simulating.journal import Act, Journal, advance, again, replay
@@ -36,6 +36,7 @@ class Past(Judged):
         driver = self._world.driver
         return Mark(driver.now, driver.steps, len(self._journal.acts))
 
+    @alone
     def rewind(self, to: float | Record | Mark) -> Self:
         """Go back to an instant: the state there, faults included. What came later is forgotten.
 
@@ -68,6 +69,7 @@ class Past(Judged):
         self._take_over(self._shell(self._point(to)))
         return self
 
+    @alone
     def branch(self, seed: int | None = None) -> Self:
         """Return another simulation that is now where this one is, and goes its own way.
 
@@ -103,6 +105,12 @@ class Past(Judged):
 
     reseed = by_hand(reseed)  # type: ignore[assignment]
 
+    @alone
+    def as_of(self, time: float | Record | Mark) -> Self:
+        """Return a simulation of its own that is as this one was at an instant; see `rewind` for how to name it."""
+        return self._shell(self._point(time))
+
+    @alone
     def state_at(self, time: float | Record | Mark) -> Moment:
         """Look at an earlier instant without going back to it; see `rewind` for how to name it."""
         if time == self.now:

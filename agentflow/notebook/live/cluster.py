@@ -16,7 +16,7 @@ import msgspec
 from agentflow.cluster.status import MasterStatus, RunBrief, WorkerStatus
 from agentflow.core.control.runs import SETTLED
 from agentflow.errors import InvalidConfig
-from agentflow.notebook.live.scene import Deed, Frame, Scene, name_of, number, short, word, words
+from agentflow.notebook.live.scene import Deed, Frame, Scene, number, short, word, words
 
 REIGNS: Final = 8
 POINTS: Final = 48
@@ -33,7 +33,6 @@ class ClusterScene(Scene):
 
     module: ClassVar[str] = "cluster.js"
     label: ClassVar[str] = "cluster"
-    variable: ClassVar[str] = "cluster"
 
     def __init__(self, subject: Any) -> None:
         super().__init__(subject)
@@ -79,7 +78,7 @@ class ClusterScene(Scene):
             "more_runs": max(0, len(parts["runs"]) - RUNS),
             "loss": network.loss,
             "latency": list(network.latency_ms),
-            "alerts": [alert[:300] for alert in alerts[:5]],
+            "alerts": [alert.replace("cluster.", f"{self.known_as}.")[:300] for alert in alerts[:5]],
             "flights": flights_of(frame),
         }
 
@@ -106,7 +105,7 @@ class ClusterScene(Scene):
         if make is None:
             raise InvalidConfig(f"a cluster knows no {name!r}", field="do")
         line, call = make(self.home, given)
-        return Deed(f"{name_of(self.home, self.variable)}.{line}", call)
+        return Deed(f"{self.known_as}.{line}", call)
 
 
 Made = tuple[str, Callable[[], Any]]

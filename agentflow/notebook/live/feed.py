@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from agentflow.notebook.live.widget import LiveView
 
 TICK_SECS: Final = 0.1
-CORE_SHARE: Final = 0.03
-"""Of a core, that a feed may take; beyond it looks less often."""
-
 BYTES_A_SECOND: Final = 60_000
 UNSEEN_SECS: Final = 20.0
 """A view says every few seconds that it is seen; after so much silence it is not."""
@@ -235,7 +232,7 @@ class Feed:
         cost = time.perf_counter() - began
         now = time.monotonic()
         for each in due:
-            pause = max(TICK_SECS, cost / CORE_SHARE, each.bytes / BYTES_A_SECOND)
+            pause = max(TICK_SECS, cost / each.view.scene.share, each.bytes / BYTES_A_SECOND)
             each.due = now + pause - TICK_SECS / 2
 
     def _send(self, shown: Shown, frame: Frame, *, final: bool) -> None:

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from agentflow.notebook.live import feed
 from agentflow.notebook.live.cluster import ClusterScene
+from agentflow.notebook.live.player import PlayerScene
 from agentflow.notebook.live.run import RunScene
 from agentflow.notebook.live.scene import Scene
 
 if TYPE_CHECKING:
     from agentflow.notebook.live.widget import LiveView
 
-KINDS: Final[dict[str, type[Scene]]] = {"cluster": ClusterScene, "run": RunScene}
+KINDS: Final[dict[str, type[Scene]]] = {
+    "cluster": ClusterScene,
+    "run": RunScene,
+    "player": PlayerScene,
+}
 
 
 def live(kind: str, subject: Any) -> LiveView:

@@ -16,7 +16,7 @@ from agentflow.core.control.commands import AttemptState
 from agentflow.core.control.runs import State
 from agentflow.errors import InvalidConfig, NoSuchTask
 from agentflow.notebook.live.graphs import drawn, lengths
-from agentflow.notebook.live.scene import Deed, Frame, Scene, name_of, short
+from agentflow.notebook.live.scene import Deed, Frame, Scene, short
 
 FAILURES: Final = 12
 ROWS: Final = 1500
@@ -49,6 +49,7 @@ class RunScene(Scene):
 
     module: ClassVar[str] = "run.js"
     label: ClassVar[str] = "run"
+    variable: ClassVar[str] = "run"
 
     def __init__(self, subject: Any) -> None:
         super().__init__(subject)
@@ -109,7 +110,6 @@ class RunScene(Scene):
             "name": short(run.flow.name),
             "ids": [short(task) for task in run.tasks],
             "graph": self._graph,
-            "variable": name_of(run, "run"),
         }
 
     def _read_needs(self, run: Any) -> list[tuple[int, ...]]:
@@ -242,7 +242,7 @@ class RunScene(Scene):
     def deed(self, name: str, given: Mapping[str, Any]) -> Deed:
         """Explain a task, or cancel the run."""
         run = self.subject
-        variable = name_of(run, "run")
+        variable = self.known_as
         if name == "cancel":
             return Deed(f"{variable}.cancel()", run.cancel)
         if name != "explain":

@@ -7,6 +7,7 @@ and everything a view needs to be drawn anew; `fixed` is what seldom changes.
 from __future__ import annotations
 
 import sys
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
@@ -20,6 +21,9 @@ from agentflow.notebook.live.tail import Tail
 
 LONGEST: Final = 200
 """Characters of a name that came from a user."""
+
+NAME_SECS: Final = 2.0
+"""How often the notebook's variables are looked through."""
 
 
 class Deed(msgspec.Struct, frozen=True):
@@ -56,8 +60,25 @@ class Scene:
 
     label: ClassVar[str] = "agentflow"
 
+    share: ClassVar[float] = 0.03
+    """Of a core, that it may take; beyond it is looked at less often."""
+
+    variable: ClassVar[str] = "cluster"
+    """What the subject is called where no variable of the notebook holds it."""
+
     def __init__(self, subject: Any) -> None:
         self._subject = weakref.ref(subject)
+        self._name = ("", -NAME_SECS)
+
+    @property
+    def known_as(self) -> str:
+        """The variable that holds the subject, so that a line of Python can be run as it stands."""
+        name, found_at = self._name
+        now = time.monotonic()
+        if now - found_at >= NAME_SECS:
+            name = name_of(self.subject, self.variable)
+            self._name = (name, now)
+        return name
 
     @property
     def subject(self) -> Any:
@@ -96,7 +117,7 @@ class Scene:
 
 
 def name_of(subject: Any, default: str) -> str:
-    """The variable under which a person knows an object, so that a line of Python can be run as it stands."""
+    """The variable under which a person knows an object."""
     module = sys.modules.get("IPython")
     shell = module.get_ipython() if module is not None else None
     for name, value in list(getattr(shell, "user_ns", {}).items()):

@@ -65,7 +65,7 @@ function disc(master, at, leader, picked, size, pick) {
 }
 
 /** The ring. `ui` keeps what is picked and the line that is dragged; `act` takes the commands. */
-export function ring(state, ui, act, height = 330) {
+export function ring(state, ui, act, height = 330, extra = null) {
   const data = state.data;
   const width = 420;
   const at = places(data.masters, width, height);
@@ -124,6 +124,7 @@ export function ring(state, ui, act, height = 330) {
     h("g", { key: "links" }, links),
     h("g", { key: "flights", own: true, class: "af-flights", "aria-hidden": "true", ref: (node) => { ui.sky = node; } }),
     data.masters.map((each) => disc(each, at[each.id], data.leader, ui.picked.has(each.id), size, pick)),
+    extra ? extra(at, size) : null,
     data.cuts.length ? h("text", { key: "cut", x: width / 2, y: height - 6, class: "af-sub af-badfill" }, `network cut for ${seconds(longest)}`) : null,
     ui.drag ? h("line", { key: "drag", x1: ui.drag[0][0], y1: ui.drag[0][1], x2: ui.drag[1][0], y2: ui.drag[1][1], class: "af-drag" }) : null,
   );
@@ -250,6 +251,15 @@ export function header(state, extra) {
     data.masters.length && !data.closed ? h("span", { class: well ? "af-good" : "af-bad", "data-testid": "af-quorum" }, `${well ? "●" : "✕"} ${up >= need ? "quorum" : "no quorum:"} ${up} of ${data.masters.length}`) : null,
     data.closed ? h("span", { class: "af-soft" }, "closed") : null,
     h("span", { class: "af-push" }), extra);
+}
+
+/** One shape a kind of message: arrow heads carry entries, rings are answers, small dots are heartbeats. */
+export function messageMark(kind, t, angle, lost) {
+  const cls = `af-m af-m-${kind}${lost ? " af-m-lost" : ""}`;
+  const style = kind !== "beat" && kind !== "work" && t > 0 ? `--af-mine:var(--af-t${term(t)})` : "";
+  return kind === "append"
+    ? h("path", { class: cls, style, d: "M7 0L-5 -5L-5 5Z", transform: `rotate(${angle.toFixed(1)})` })
+    : h("circle", { class: cls, style, r: kind === "beat" ? 3 : 4.5 });
 }
 
 export function alerts(data) {
