@@ -10,7 +10,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-collect_ignore_glob = ["benchmarks/*", "external/etcd_adapter/*", "faults/*", "mutants/*"]
+collect_ignore_glob = [
+    "benchmarks/*",
+    "external/etcd_adapter/*",
+    "faults/*",
+    "mutants/*",
+    "e2e/serves.py",
+    "e2e_live/*",
+]
 """Programs to be run by path, and their parts: no doctests are looked for in them."""
 
 PATIENCE = 3.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,11 +40,34 @@ def demo(
     masters: Annotated[int, typer.Option(help="How many masters.")] = 3,
     workers: Annotated[int, typer.Option(help="How many workers.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write all of it to this .html file, which needs no network.")
+    ] = None,
 ) -> None:
     """Find out what this interpreter's standard library leans on, and survive a killed leader on the way."""
     from agentflow.cli.demo import run_demo
 
-    raise typer.Exit(run_demo(faults=faults, seed=seed, masters=masters, workers=workers, as_json=json))
+    raise typer.Exit(
+        run_demo(faults=faults, seed=seed, masters=masters, workers=workers, as_json=json, report=report)
+    )
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def lab(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR] [OPTIONS OF JUPYTERLAB]...", help="Where the notebooks go, and the rest."
+        ),
+    ] = None,
+) -> None:
+    """Put the notebooks into DIR (`agentflow-notebooks` unless given) and open JupyterLab on them.
+
+    What you changed there stays. Options, such as --no-browser, are passed on to JupyterLab.
+    """
+    from agentflow.cli.lab import run_lab, split_words
+
+    raise typer.Exit(run_lab(*split_words(words or [])))
 
 
 @app.command()

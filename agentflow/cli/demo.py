@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +32,7 @@ from agentflow.core.record import Record
 from agentflow.errors import AgentflowError, InvalidConfig
 from agentflow.ids import NodeId, Term
 from agentflow.labs import stdlib
+from agentflow.notebook.pictures.report import checked_target, run_report
 
 LEADER_DIES_AT = 0.35
 WORKER_DIES_AT = 0.6
@@ -56,16 +58,23 @@ class Summary(msgspec.Struct):
     killed: list[str]
 
 
-def run_demo(*, faults: bool, seed: int, masters: int, workers: int, as_json: bool) -> int:
+def run_demo(
+    *, faults: bool, seed: int, masters: int, workers: int, as_json: bool, report: Path | None = None
+) -> int:
     """Run the demonstration; give the exit status."""
     console = Console(quiet=as_json)
     try:
+        if report is not None:
+            checked_target(report)
         if workers == 0:
             raise InvalidConfig(
                 "--workers 0: the demo's tasks would wait for ever; give it one at least", field="workers"
             )
         with Cluster(masters=masters, workers=workers, seed=seed) as cluster:
             summary, table = _perform(cluster, console, faults, seed)
+            if report is not None:
+                run_report(next(iter(cluster.runs.values())), report)
+                console.print(f"report written to {escape(str(report))}", highlight=False)
     except AgentflowError as error:
         console = Console(stderr=True)
         reason: BaseException | None = error

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from typer.testing import CliRunner
@@ -173,3 +174,31 @@ def test_words_that_mean_nothing_end_with_two(words):
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert "Usage" in done.stderr
+
+
+def test_the_demo_writes_a_report_that_needs_no_network(monkeypatch, tmp_path, capsys):
+    few(monkeypatch)
+    target = tmp_path / "demo.html"
+    assert run_demo(faults=False, seed=5, masters=1, workers=2, as_json=True, report=target) == 0
+    page = target.read_text(encoding="utf-8")
+    for part in (
+        "Slowest tasks",
+        "Elections",
+        "Queue and workers",
+        "<td>seed</td><td>5</td>",
+        "<td>agentflow</td>",
+    ):
+        assert part in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "<script" not in page
+    printed(capsys)
+
+
+@pytest.mark.parametrize("name", ["report.pdf", "no/such/folder/report.html"])
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(tmp_path, capsys, name):
+    began = time.monotonic()
+    status = run_demo(faults=False, seed=5, masters=1, workers=2, as_json=True, report=tmp_path / name)
+    assert status == 2
+    assert time.monotonic() - began < 5
+    assert "InvalidConfig" in capsys.readouterr().err

@@ -123,9 +123,25 @@ def provenance(home: Any) -> str:
     return "<h2>Made with</h2>" + table("made with", ("what", "which"), rows)
 
 
-def _write(path: str | os.PathLike[str], title: str, parts: Sequence[str]) -> Path:
+def checked_target(path: str | os.PathLike[str]) -> Path:
+    """Give the path of a report, or refuse it before the work whose report it would be.
+
+    Examples
+    --------
+    >>> checked_target("report.html").name
+    'report.html'
+    """
     target = Path(path)
     if target.suffix.lower() not in (".html", ".htm"):
         raise InvalidConfig(f"a report is an .html file, not {target.name!r}", field="path")
+    if not target.parent.is_dir():
+        raise InvalidConfig(
+            f"there is no folder {str(target.parent)!r} for the report; make it", field="path"
+        )
+    return target
+
+
+def _write(path: str | os.PathLike[str], title: str, parts: Sequence[str]) -> Path:
+    target = checked_target(path)
     target.write_text(page(title, f"<h1>{escape(title)}</h1>{''.join(parts)}"), encoding="utf-8")
     return target
