@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from agentflow.check.raft_view import NodeView, RaftView
+from agentflow.check.raft_view import PROMISES, NodeView, RaftView
 from agentflow.check.verdict import Outcome, Verdict, violated
 from agentflow.core.record import Record
+
+VIOLATED = Outcome.VIOLATED
 
 
 class Judge:
@@ -92,17 +94,24 @@ class Panel:
             if watchers:
                 node = view.nodes.get(record.node)
                 for judge in watchers:
-                    if not judge.verdict.is_violated:
+                    # Until the first word of a violation there is nobody to be passed over.
+                    if self.first is None or judge.verdict.outcome is not VIOLATED:
                         judge.look(fact, record, node)
-                        if self.first is None and judge.verdict.is_violated:
+                        if self.first is None and judge.verdict.outcome is VIOLATED:
                             self.first = judge.verdict
             view.conclude(fact, record)
         return self.first
 
     def feed_all(self, records: Iterable[Record]) -> Verdict | None:
-        """Take many records."""
+        """Take many records; most of them are messages and say nothing about Raft's promises."""
+        feed, relevant = self.feed, self.view.relevant
+        record = None
         for record in records:
-            self.feed(record)
+            kind = record.kind
+            if kind in relevant and (kind != "send" or record.type in PROMISES):
+                feed(record)
+        if record is not None:
+            self.now = record.time
         return self.first
 
     def finish(self, now: float | None = None) -> Verdict:

@@ -7,7 +7,7 @@ store, `durable` and `durable_hard` what its disk has confirmed; a crash takes t
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from agentflow.check.log_view import LogView
@@ -158,6 +158,11 @@ class RaftView:
             "return": self._answer,
             "answer": self._answer,
         }
+
+    @property
+    def relevant(self) -> Container[str]:
+        """The kinds of record that may tell of Raft; of `send`, those of type `PROMISES` do."""
+        return self._on
 
     def update(self, record: Record) -> str | None:
         """Take the next record; return the name of the fact, None if it is none of Raft's."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from agentflow.check import (
     History,
+    LivesAfterHealing,
     Operation,
     Panel,
+    RaftView,
     Reproduction,
     SchedulingJudge,
     TaskFact,
@@ -119,17 +121,17 @@ class Judged(Base):
     # --- the judges ---------------------------------------------------------------------------------------
 
     def _judge_raft(self, within: float | None) -> Verdict:
-        healed = self._healed()
+        healed, lives = self._healed(), list[Verdict]()
         if within is None:
             within = max(5.0, 6 * self._deployment.raft.election_timeout_ms / 1000)
         if healed is not None and self.now >= healed + within and self._deployment.master_ids:
-            masters = self._deployment.master_ids
-            panel = raft_panel(voters=masters, healed=[healed], within=within)
-            panel.feed_all(self.trace)
-            return panel.finish(self.now)
+            view = RaftView(self._deployment.master_ids)
+            alive = Panel([LivesAfterHealing(view, healed=[healed], within=within)], view)
+            alive.feed_all(self.trace)
+            lives = [alive.finish(self.now)]
         self._panel.feed_all(self.trace.since(self._fed))
         self._fed = self.trace.next
-        return self._panel.finish(self.now)
+        return Verdict.combine([self._panel.finish(self.now), *lives], "raft")
 
     def _healed(self) -> float | None:
         """Return since when nothing is broken, if a nemesis has ended and nobody broke anything since."""
