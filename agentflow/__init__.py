@@ -94,6 +94,7 @@ _HOME = {
         "Unpicklable",
         "UpstreamFailed",
     ),
+    "agentflow.labs.scenarios": ("scenario",),
     "agentflow.runtime.nemesis": ("Fault", "Nemesis"),
     "agentflow.transport.memory": ("Network",),
 }
@@ -158,6 +159,7 @@ if TYPE_CHECKING:
     from agentflow.core.scheduling import WorkerStatus as WorkerStatus
     from agentflow.core.scheduling import Workflow as Workflow
     from agentflow.errors import *  # noqa: F403
+    from agentflow.labs.scenarios import scenario as scenario
     from agentflow.runtime.nemesis import Fault as Fault
     from agentflow.runtime.nemesis import Nemesis as Nemesis
     from agentflow.transport.memory import Network as Network
