@@ -31,6 +31,7 @@ _HOME = {
     ),
     "agentflow.cluster.calls": ("Missing",),
     "agentflow.cluster.cluster": ("Cluster", "LeftRunning"),
+    "agentflow.cluster.current": ("CurrentTask", "current_task"),
     "agentflow.cluster.loops": ("allow_nested_loops", "run_sync"),
     "agentflow.cluster.raftnode": ("Committed", "RaftNode", "VoteRequest", "VoteResponse"),
     "agentflow.cluster.run": ("Run",),
@@ -95,6 +96,15 @@ _HOME = {
         "UpstreamFailed",
     ),
     "agentflow.labs.scenarios": ("scenario",),
+    "agentflow.locks": (
+        "AutoRenewLock",
+        "BlockingLock",
+        "DistributedLock",
+        "FencedFile",
+        "FencedResource",
+        "FencedTable",
+        "LockInfo",
+    ),
     "agentflow.runtime.nemesis": ("Fault", "Nemesis"),
     "agentflow.transport.memory": ("Network",),
 }
@@ -126,6 +136,8 @@ if TYPE_CHECKING:
     from agentflow.cluster.calls import Missing as Missing
     from agentflow.cluster.cluster import Cluster as Cluster
     from agentflow.cluster.cluster import LeftRunning as LeftRunning
+    from agentflow.cluster.current import CurrentTask as CurrentTask
+    from agentflow.cluster.current import current_task as current_task
     from agentflow.cluster.loops import allow_nested_loops as allow_nested_loops
     from agentflow.cluster.loops import run_sync as run_sync
     from agentflow.cluster.raftnode import Committed as Committed
@@ -160,6 +172,13 @@ if TYPE_CHECKING:
     from agentflow.core.scheduling import Workflow as Workflow
     from agentflow.errors import *  # noqa: F403
     from agentflow.labs.scenarios import scenario as scenario
+    from agentflow.locks.autorenew import AutoRenewLock as AutoRenewLock
+    from agentflow.locks.blocking import BlockingLock as BlockingLock
+    from agentflow.locks.fenced import FencedFile as FencedFile
+    from agentflow.locks.fenced import FencedResource as FencedResource
+    from agentflow.locks.fenced import FencedTable as FencedTable
+    from agentflow.locks.info import LockInfo as LockInfo
+    from agentflow.locks.lock import DistributedLock as DistributedLock
     from agentflow.runtime.nemesis import Fault as Fault
     from agentflow.runtime.nemesis import Nemesis as Nemesis
     from agentflow.transport.memory import Network as Network

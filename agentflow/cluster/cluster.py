@@ -6,20 +6,25 @@ function that will not end keeps its thread, and is reported by name.
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextvars import Context
+from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.cluster.calls import Workbench
+from agentflow.cluster.current import CurrentTask, InTask, current_task
 from agentflow.cluster.deployment import Deployment
 from agentflow.cluster.facade import CLIENT, Facade
 from agentflow.cluster.launch import RunnerLauncher
+from agentflow.cluster.locking import ClusterLocks
 from agentflow.cluster.reuse import Reusing
 from agentflow.cluster.settings import (
     checked_bytes,
@@ -30,12 +35,13 @@ from agentflow.cluster.settings import (
     worker_specs,
 )
 from agentflow.core.control.commands import ClientCommand
+from agentflow.core.nodes.messages import Order
 from agentflow.core.nodes.worker import Worker
 from agentflow.core.raft import RaftConfig
 from agentflow.core.scheduling import HealthCheckConfig
 from agentflow.errors import InvalidConfig, Refused, TimedOut
 from agentflow.executors import Runner, runner_for
-from agentflow.ids import NodeId, RunId
+from agentflow.ids import AttemptId, NodeId, RunId
 from agentflow.objects.memory import MemoryStore
 from agentflow.runtime.host import Host
 from agentflow.runtime.realtime import RealtimeDriver
@@ -46,6 +52,7 @@ from agentflow.views import ended
 
 if TYPE_CHECKING:
     from agentflow.cluster.agents.bus import Bus
+    from agentflow.locks import BlockingLock, LockInfo
 
 _T = TypeVar("_T")
 
@@ -87,6 +94,11 @@ class Cluster(Facade, metaclass=Reusing):
         A task whose value is larger fails with `ResultTooLarge`.
     codec_check : bool
         Send every message through its bytes and back.
+    locks : str, optional
+        The database of the locks, to share them with others: "sqlite:///locks.db",
+        "postgresql+psycopg://...", "mysql+pymysql://..."; by default a file of the cluster's own.
+    lock_ttl_secs : timedelta or float
+        How long a lock outlives its holder: a worker that was killed, a kernel that died.
     replace : bool
         Close a busy cluster of the same name or cell, and take its place.
 
@@ -113,6 +125,8 @@ class Cluster(Facade, metaclass=Reusing):
         speed: float = 1.0,
         max_result_bytes: int | None = None,
         codec_check: bool = False,
+        locks: str | None = None,
+        lock_ttl_secs: timedelta | float = 10.0,
         replace: bool = False,
     ) -> None:
         checked_masters(masters, stacklevel=4)
@@ -137,7 +151,8 @@ class Cluster(Facade, metaclass=Reusing):
             MemoryStore(), checked_bytes("max_result_bytes", max_result_bytes), clock=lambda: self._driver.now
         )
         self._executor = executor
-        self._launcher = RunnerLauncher(self._bench, self._make_runner)
+        self._locks = ClusterLocks(locks, lock_ttl_secs)
+        self._launcher = RunnerLauncher(self._bench, self._make_runner, self._locks)
         host.launcher = self._launcher
         # An audience need not wait for the first election at its own speed.
         self._driver = RealtimeDriver(host, seed=seed)
@@ -163,6 +178,8 @@ class Cluster(Facade, metaclass=Reusing):
             self._driver.close()
             raise
         _open.add(self)
+
+    _has_locks = True
 
     def _populate(self, specs: list[Any]) -> None:
         self._deployment.add_client(CLIENT)
@@ -290,6 +307,7 @@ class Cluster(Facade, metaclass=Reusing):
         _open.discard(self)
         self._driver.close()
         left = self._launcher.close(GOODBYE_SECS)
+        self._locks.close()
         for run in self._runs.values():
             run._end()
         ended(self)
@@ -310,6 +328,28 @@ class Cluster(Facade, metaclass=Reusing):
                 self._driver.now,
             )
         )
+
+    # --- locks --------------------------------------------------------------------------------------------
+
+    def _hold(self, key: str, metadata: Any, **settings: Any) -> BlockingLock:
+        task = current_task()
+        return self._locks.hold(CLIENT if task is None else task.worker, key, metadata, **settings)
+
+    def _with_locks(self, order: Order, call: Callable[[], Any]) -> Callable[[], Any]:
+        def held_call() -> Any:
+            with self._locks.hold_all(CLIENT, order) as held:
+                context = Context()
+                value = context.run(InTask(CurrentTask(order, CLIENT, held), call))
+                return context.run(asyncio.run, value) if asyncio.iscoroutine(value) else value
+
+        return held_call
+
+    def lock_rows(self) -> list[LockInfo]:
+        """The locks that are held now; of a closed cluster, those that it left behind are not looked for."""
+        return [] if self._closed else self._locks.rows()
+
+    def _asking(self) -> Collection[AttemptId]:
+        return () if self._closed else self._launcher.asking
 
     def plane(self) -> Any:
         """The control plane to read from; after the end, as it was then."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from agentflow.cluster.locking import checked_locks
 from agentflow.core.control.commands import Backoff, Grown, SubmitRun, TaskOptions
 from agentflow.core.scheduling import Call, MapHandle, TaskHandle, TaskNode, Workflow
 from agentflow.errors import InvalidConfig, NoSuchTask
@@ -87,7 +88,7 @@ def options_of(node: TaskNode) -> TaskOptions:
         duration=node.estimated_duration_secs,
         resources=tuple(sorted(node.resources.items())),
         requires=tuple(sorted(node.requires.items())),
-        locks=tuple(node.locks),
+        locks=checked_locks(node.locks, node.id) if node.locks else (),
     )
 
 

@@ -5,26 +5,38 @@ Law: an explanation is read from the same state that decides; it never guesses.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from agentflow.cluster.deployment import Deployment
 from agentflow.core.control.placement import WorkerState, demand_of
 from agentflow.core.control.plane import Plane
 from agentflow.core.control.runs import RunState, State
-from agentflow.ids import NodeId, RunId, TaskId
+from agentflow.ids import AttemptId, NodeId, RunId, TaskId
 
 
-def explain_task(plane: Plane, now: float, run_id: RunId, task_id: TaskId, trouble: str) -> str:
-    """Say why a task is where it is, and what would move it; `trouble` is what keeps everything still."""
+def explain_task(
+    plane: Plane,
+    now: float,
+    run_id: RunId,
+    task_id: TaskId,
+    trouble: str,
+    asking: Collection[AttemptId] = (),
+) -> str:
+    """Say why a task is where it is, and what would move it.
+
+    `trouble` is what keeps everything still; `asking` are attempts that have not got their locks yet.
+    """
     run = plane.runs.get(run_id)
     if run is None or task_id not in run.ids:
         return f"{task_id!r} of {run_id}: the masters that are up do not know it. {trouble}".strip()
     task = run.ids.index(task_id)
-    said = _by_state(plane, run, task, now)
+    said = _by_state(plane, run, task, now, asking)
     if State(run.state[task]) in (State.COMPLETED, State.FAILED, State.CANCELLED, State.SKIPPED):
         return said
     return f"{said} {trouble}".strip()
 
 
-def _by_state(plane: Plane, run: RunState, task: int, now: float) -> str:
+def _by_state(plane: Plane, run: RunState, task: int, now: float, asking: Collection[AttemptId]) -> str:
     name = run.ids[task]
     match State(run.state[task]):
         case State.PENDING:
@@ -47,7 +59,11 @@ def _by_state(plane: Plane, run: RunState, task: int, now: float) -> str:
             said = f" after {last.type}: {last.message}" if last else ""
             return f"{name!r} failed{said}; it is tried again in {max(0.0, due - now):.1f} s (back-off)."
         case State.RUNNING:
-            live = next(each for each in plane.live.values() if each.run is run and each.task == task)
+            attempt, live = next(
+                each for each in plane.live.items() if each[1].run is run and each[1].task == task
+            )
+            if attempt in asking:
+                return f"{name!r} is on {live.worker.id}, and waits {_why_locked(plane, run, task, now)}"
             crowd = len(live.worker.running)
             shared = f"; {crowd} tasks share that worker" if crowd > 1 else ""
             return (
@@ -76,6 +92,9 @@ def _by_state(plane: Plane, run: RunState, task: int, now: float) -> str:
 def _why_ready(plane: Plane, run: RunState, task: int, now: float) -> str:
     """Say what keeps a task that may run from running."""
     name, options = run.ids[task], run.option(task)
+    if options.locks and not plane.gate.is_open(options.locks, plane.at):
+        waited_s = max(0.0, now - run.ready_at[task])
+        return f"{name!r} has waited {waited_s:.1f} s {_why_locked(plane, run, task, now)}"
     waited = f"{name!r} has waited {max(0.0, now - run.ready_at[task]):.1f} s for a worker"
     workers = [worker for worker in plane.workers.values() if worker.alive]
     if not workers:
@@ -91,6 +110,22 @@ def _why_ready(plane: Plane, run: RunState, task: int, now: float) -> str:
         return f"{waited}: every worker that could take it is draining."
     ahead = sum(1 for entry, _, _ in plane.queue.waiting() if entry.at <= run.ready_at[task]) - 1
     return f"{waited}: all {len(fitting)} that could take it are full; about {max(0, ahead)} tasks entered before it."
+
+
+def _why_locked(plane: Plane, run: RunState, task: int, now: float) -> str:
+    """Say who has the lock that a task waits for."""
+    locks = run.option(task).locks
+    waits = f"for {'its locks' if len(locks) > 1 else 'the lock'} {_some(list(locks))}"
+    for key in locks:
+        live = plane.live.get(plane.gate.wanted.get(key, -1))
+        if live is not None and (live.run is not run or live.task != task):
+            other = live.run.ids[live.task]
+            whose = "" if live.run is run else f" of {live.run.id}"
+            return f"{waits}: lock held by {other!r}{whose} on {live.worker.id}."
+    held = plane.gate.held_up.get(locks)
+    if held is None:
+        return f"{waits}: its worker is asking for it."
+    return f"{waits}: {held.reason}, for {max(0.0, now - held.since):.1f} s now."
 
 
 def _lacks(

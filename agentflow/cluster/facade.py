@@ -7,7 +7,8 @@ and what a second is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from agentflow.cluster.calls import InputsLost, Workbench
@@ -18,6 +19,7 @@ from agentflow.cluster.frames import ClusterFrames, RunFrames
 from agentflow.cluster.holding import MEMORY_COLUMNS, memory_rows, order_again
 from agentflow.cluster.keyvalue import KeyValueClient
 from agentflow.cluster.leading import Leading
+from agentflow.cluster.locking import NO_LOCKS
 from agentflow.cluster.nodes import MasterHandle, Nodes, WorkerHandle
 from agentflow.cluster.run import Cancelled, Run, drawn
 from agentflow.cluster.settings import check_readable, checked_timeout
@@ -32,7 +34,7 @@ from agentflow.core.control.commands import (
 from agentflow.core.control.plane import Plane
 from agentflow.core.nodes.client import Command, Watch
 from agentflow.core.nodes.master import Master
-from agentflow.core.nodes.messages import growth_of
+from agentflow.core.nodes.messages import Order, growth_of
 from agentflow.core.record import Record
 from agentflow.errors import Closed, InvalidConfig, ObjectLost
 from agentflow.ids import AttemptId, NodeId, RunId, TaskId
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from agentflow.cluster.agents.agent import AgentCommunication
     from agentflow.cluster.agents.bus import Bus
+    from agentflow.locks import BlockingLock, LockInfo
 
 _T = TypeVar("_T")
 
@@ -154,6 +157,44 @@ class Facade(Submitting, Leading):
         self.read(lambda: self._deployment.add_client(name))
         return KeyValueClient(self, name)
 
+    def lock(
+        self,
+        key: str,
+        metadata: Any = None,
+        *,
+        max_duration: timedelta | float | None = 0.0,
+        on_lost: Callable[[str], None] | None = None,
+    ) -> BlockingLock:
+        """Give a lock for `with`; it renews itself inside, and says so when it was lost.
+
+        Parameters
+        ----------
+        key : str
+            What it protects; tasks with `locks=[key]`, and other users of the same database, are kept out.
+        metadata : Any
+            Anything JSON can say; `frames.locks()` shows it.
+        max_duration : timedelta or float, optional
+            How long to wait for a busy lock; None: as long as it takes.
+        on_lost : callable, optional
+            Called with the reason, from another thread, when the lease is lost.
+
+        Raises
+        ------
+        LockHeld
+            On entering, if another has it until the end of `max_duration`.
+        LockLost
+            On leaving, if the lease was lost inside and the body raised nothing.
+        """
+        self._check_open()
+        return self._hold(key, metadata, max_duration=max_duration, on_lost=on_lost)
+
+    def _hold(self, key: str, metadata: Any, **settings: Any) -> BlockingLock:
+        raise InvalidConfig(f"no lock {key!r}: {NO_LOCKS}", field="key", value=key)
+
+    def _with_locks(self, order: Order, call: Callable[[], Any]) -> Callable[[], Any]:
+        """The call, with its task's locks around it."""
+        return call
+
     def agent(self, name: str, **settings: int) -> AgentCommunication:
         """Give the agent of that name, started if there is none.
 
@@ -257,11 +298,12 @@ class Facade(Submitting, Leading):
         """Give the call of a task, with its real inputs."""
         order = self.read(lambda: order_again(self.plane(), run.id, at))
         try:
-            return (
+            call = (
                 self._bench.call_of(order)
                 if self._bench.is_users(order)
                 else lambda: self._bench.perform(order)
             )
+            return self._with_locks(order, call) if order.locks else call
         except InputsLost as error:
             lost = ", ".join(repr(run.tasks[task]) for task in error.tasks)
             raise ObjectLost(
@@ -280,7 +322,12 @@ class Facade(Submitting, Leading):
 
     def explain(self, run: Run, task: TaskId) -> str:
         """Say why a task is where it is."""
-        return self.read(lambda: explain_task(self.plane(), self.now, run.id, task, self._trouble()))
+        asking = self._asking()
+        return self.read(lambda: explain_task(self.plane(), self.now, run.id, task, self._trouble(), asking))
+
+    def _asking(self) -> Collection[AttemptId]:
+        """Attempts whose worker is still asking for their locks."""
+        return ()
 
     def _trouble(self) -> str:
         """Why nothing is decided at the moment, if nothing is."""
@@ -297,6 +344,10 @@ class Facade(Submitting, Leading):
     def plane(self) -> Plane:
         """The control plane to read from."""
         return self._deployment.plane()
+
+    def lock_rows(self) -> list[LockInfo]:
+        """The locks that are held now."""
+        return []
 
     def records(self) -> Iterator[Record]:
         """The trace, oldest first."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from agentflow.cluster.run import Run
+    from agentflow.locks import LockInfo
 
 
 class Source(Protocol):
@@ -64,6 +65,10 @@ class Source(Protocol):
 
     def names_of(self, run: RunId) -> Mapping[TaskId, str]:
         """The names of a run's tasks, where these are not their ids."""
+        ...
+
+    def lock_rows(self) -> list[LockInfo]:
+        """The locks that are held; asks a database."""
         ...
 
 
@@ -131,6 +136,23 @@ class ClusterFrames:
     def events(self) -> pd.DataFrame:
         """Every event of the trace that is still kept."""
         return self._frame(tables.EVENTS, lambda: map(event_row, self._source.records()))
+
+    def locks(self) -> pd.DataFrame:
+        """Every lock that is held now, by tasks, cells and whoever else shares the database."""
+        # Asked outside the cluster's turn: a database may take its time, and an election may not.
+        began = self._source.began
+        data = [
+            (
+                info.key,
+                info.owner,
+                info.token,
+                info.acquired_at.timestamp() - began,
+                info.expires_at.timestamp() - began,
+                info.metadata,
+            )
+            for info in self._source.lock_rows()
+        ]
+        return Rows(tables.LOCKS, data, began).to_pandas()
 
     def export(self, dir: str | os.PathLike[str], format: str = "csv") -> list[Path]:  # noqa: A002
         """Write every table to files.

@@ -9,16 +9,22 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from agentflow.cluster.calls import InputsLost, Workbench
+from agentflow.cluster.current import CurrentTask, InTask
+from agentflow.cluster.locking import ClusterLocks, LockedWork
 from agentflow.core.control.commands import Completion
 from agentflow.core.nodes.messages import Order
+from agentflow.errors import InvalidConfig, LockHeld
 from agentflow.executors import InlineRunner, Runner, ThreadRunner, perform
-from agentflow.executors.base import Outcome
+from agentflow.executors.base import Call, Outcome
 from agentflow.ids import AttemptId, NodeId, RunId
 from agentflow.runtime.virtual import VirtualDriver
+
+if TYPE_CHECKING:
+    from agentflow.locks import BlockingLock
 
 _log = logging.getLogger("agentflow")
 
@@ -34,12 +40,21 @@ class Life:
         Whether the runner ends with the life; one that the user made does not.
     bench : Workbench
         Turns orders into calls.
+    worker : str
+        Whose life.
+    locks : ClusterLocks, optional
+        Where the locks are that tasks declare.
     """
 
-    def __init__(self, runner: Runner, owned: bool, bench: Workbench) -> None:
+    def __init__(
+        self, runner: Runner, owned: bool, bench: Workbench, *, worker: NodeId, locks: ClusterLocks | None
+    ) -> None:
         self.runner = runner
         self.owned = owned
         self.orders: dict[AttemptId, Order] = {}
+        self.locked: dict[AttemptId, LockedWork] = {}
+        self._worker = worker
+        self._locks = locks
         self._unwanted: set[AttemptId] = set()
         self._last: dict[str, Order] = {}
         self._bench = bench
@@ -48,7 +63,7 @@ class Life:
         self._is_here = isinstance(runner, ThreadRunner | InlineRunner)
         self._helper: Runner | None = None
 
-    def start(self, order: Order, done: Callable[[Completion], None]) -> None:
+    def start(self, order: Order, done: Callable[[Completion | LockHeld], None]) -> None:
         """Start an order; its end is told to `done`."""
         attempt, bench, orders, unwanted = order.attempt, self._bench, self.orders, self._unwanted
 
@@ -60,9 +75,10 @@ class Life:
 
         orders[attempt] = order
         try:
-            away = not self._is_here and bench.is_users(order)
-            call = bench.call_of(order) if away else functools.partial(self._perform, order)
-            self._runner_of(order).start(attempt, call, finish)
+            if order.locks:
+                self._start_locked(order, finish, done)
+            else:
+                self._runner_of(order).start(attempt, self._call_of(order, {}), finish)
         except InputsLost as lost:
             orders.pop(attempt, None)
             now = bench.clock()
@@ -71,9 +87,73 @@ class Life:
             orders.pop(attempt, None)
             raise
 
+    def _call_of(self, order: Order, held: Mapping[str, BlockingLock]) -> Call:
+        current = CurrentTask(order, self._worker, held)
+        if self._is_here or not self._bench.is_users(order):
+            return InTask(current, functools.partial(self._perform, order))
+        call = self._bench.call_of(order)
+        # Wrapped only where it must be: what cannot travel is easier to name in the user's call itself.
+        return InTask(current, call) if held else call
+
     def _perform(self, order: Order) -> Any:
         self._last[threading.current_thread().name] = order
         return self._bench.perform(order)
+
+    def _start_locked(
+        self,
+        order: Order,
+        finish: Callable[[int, Outcome], None],
+        done: Callable[[Completion | LockHeld], None],
+    ) -> None:
+        """Take the order's locks first: that may wait, so it is done beside the runner's slots."""
+        attempt = order.attempt
+        if self._locks is None:
+            raise InvalidConfig(f"{order.id!r} declares locks, and {self._worker} knows of no place for them")
+
+        def begin(held: Mapping[str, BlockingLock], ended: Callable[[Outcome], None]) -> None:
+            call = self._call_of(order, held)
+            self._runner_of(order).start(attempt, call, lambda key, outcome: ended(outcome))
+
+        def stop() -> None:
+            left = self._runner_of(order).replace(attempt)
+            if left is not None:
+                fact = "%r of %s lost its lock and goes on in %s, which cannot be stopped from outside"
+                _log.warning(
+                    fact, order.id, order.run, left, extra={"node": self._worker, "attempt": attempt}
+                )
+
+        def tell(outcome: Outcome | LockHeld) -> None:
+            if isinstance(outcome, Outcome):
+                finish(attempt, outcome)
+            else:
+                self.orders.pop(attempt, None)
+                done(outcome)
+
+        def gone() -> None:
+            self.locked.pop(attempt, None)
+
+        work = LockedWork(
+            self._locks,
+            self._worker,
+            order,
+            begin=begin,
+            stop=stop,
+            done=tell,
+            gone=gone,
+            clock=self._bench.clock,
+        )
+        self.locked[attempt] = work
+        work.start()
+
+    def _take_back(self, attempt: AttemptId) -> bool:
+        """Whether an attempt had not begun, and now will not."""
+        runner, locked = self._runner_of(self.orders[attempt]), self.locked.get(attempt)
+        if not ((locked is not None and locked.take_back()) or runner.abandon(attempt)):
+            return False
+        self.orders.pop(attempt, None)
+        if locked is not None:
+            locked.withdraw()
+        return True
 
     def _runner_of(self, order: Order) -> Runner:
         if self._is_here or self._bench.is_users(order):
@@ -89,21 +169,28 @@ class Life:
         The plane gives its slot away at once, so a thread that cannot be stopped gets a substitute.
         """
         runner = self._runner_of(self.orders[attempt])
-        if runner.abandon(attempt):
-            self.orders.pop(attempt, None)
+        if self._take_back(attempt):
             return None
         self._unwanted.add(attempt)
         return runner.replace(attempt)
 
+    def forsake(self) -> None:
+        """The worker has died: its locks are neither renewed nor given back."""
+        for work in list(self.locked.values()):
+            work.forsake()
+
     def end(self, timeout_secs: float) -> list[str]:
         """Take back what has not begun, end the runner, and name the work that still runs."""
-        for attempt, order in list(self.orders.items()):
+        for attempt in list(self.orders):
             self._unwanted.add(attempt)
-            if self._runner_of(order).abandon(attempt):
-                self.orders.pop(attempt, None)
+            self._take_back(attempt)
         left = self.runner.close(timeout_secs) if self.owned else []
         if self._helper is not None:
             left += self._helper.close(timeout_secs)
+        waiting = list(self.locked.values())
+        self.forsake()  # what still runs keeps its locks until they run out
+        for work in waiting:
+            work.join(timeout_secs + 1.0)
         return [self._described(name) for name in left]
 
     def _described(self, name: str) -> str:
@@ -120,11 +207,19 @@ class RunnerLauncher:
         Turns orders into calls.
     make : callable
         `make(worker id)` gives a runner, and whether it ends with that life of the worker.
+    locks : ClusterLocks, optional
+        Where the locks are that tasks declare.
     """
 
-    def __init__(self, bench: Workbench, make: Callable[[NodeId], tuple[Runner, bool]]) -> None:
+    def __init__(
+        self,
+        bench: Workbench,
+        make: Callable[[NodeId], tuple[Runner, bool]],
+        locks: ClusterLocks | None = None,
+    ) -> None:
         self._bench = bench
         self._make = make
+        self._locks = locks
         self._lives: dict[NodeId, tuple[int, Life]] = {}
         self._retired: list[tuple[threading.Thread, Life]] = []
         self._overdue: dict[AttemptId, tuple[NodeId, str]] = {}
@@ -140,18 +235,25 @@ class RunnerLauncher:
         """Tasks of one run that were given up and still run."""
         return [said for _, said in list(self._overdue.values()) if f" of {run} (" in said]
 
+    @property
+    def asking(self) -> dict[AttemptId, tuple[str, ...]]:
+        """Attempts that have not begun because their worker asks for their locks, with these."""
+        lives = [life for _, life in list(self._lives.values())]
+        works = [each for life in lives for each in list(life.locked.values()) if not each.has_begun]
+        return {each.order.attempt: each.order.locks for each in works}
+
     def launch(
         self,
         node_id: NodeId,
         incarnation: int,
         attempt: AttemptId,
         work: Order,
-        done: Callable[[Completion], None],
+        done: Callable[[Completion | LockHeld], None],
     ) -> None:
         """Start an order on its worker's runner."""
         overdue = self._overdue
 
-        def finish(completion: Completion) -> None:
+        def finish(completion: Completion | LockHeld) -> None:
             if overdue:
                 overdue.pop(attempt, None)
             done(completion)
@@ -179,7 +281,7 @@ class RunnerLauncher:
         born, life = self._lives.get(node_id, (0, None))
         if life is None or born != incarnation:
             self.retire(node_id)
-            life = Life(*self._make(node_id), self._bench)
+            life = Life(*self._make(node_id), self._bench, worker=node_id, locks=self._locks)
             self._lives[node_id] = (incarnation, life)
         return life
 
@@ -190,6 +292,7 @@ class RunnerLauncher:
             return
         for attempt in [each for each, (node, _) in list(self._overdue.items()) if node == node_id]:
             self._overdue.pop(attempt, None)
+        life.forsake()
         # Ending processes takes a while, and the caller may be the loop.
         thread = threading.Thread(
             target=life.end, args=(0.0,), name=f"agentflow-retire-{node_id}", daemon=True

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.compiling import Keep, compile_flow
 from agentflow.cluster.elastic import CLIENT, Elastic
+from agentflow.cluster.locking import NO_LOCKS
 from agentflow.cluster.run import Run
 from agentflow.cluster.settings import check_readable
 from agentflow.cluster.unchanged import unchanged
@@ -29,6 +30,7 @@ class Submitting(Elastic):
     _bench: Workbench
     _runs: dict[RunId, Run]
     _submissions: int
+    _has_locks = False
 
     def _ask(self, node_id: NodeId, request: Any, callback: Callable[[Any, bool], None]) -> None:
         raise NotImplementedError
@@ -146,6 +148,9 @@ class Submitting(Elastic):
                 raise InvalidConfig(f"{output!r} is of another cluster; pass its value instead", field="args")
         taken = None if reuse is None else self._reusable(flow, reuse)
         command, table = compile_flow(flow, key=key, payload=key, keep=keep, taken=taken)
+        if not self._has_locks and any(each.locks for each in command.options):
+            task = next(node.id for node in flow.tasks.values() if node.locks)
+            raise InvalidConfig(f"{task!r} declares locks, and {NO_LOCKS}", field="locks")
         check_readable(command)
         payload = ("payload", key)
         mine = payload not in self._bench.objects

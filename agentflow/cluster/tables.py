@@ -160,6 +160,19 @@ QUEUE: Final = Schema(
     ),
 )
 
+LOCKS: Final = Schema(
+    "locks",
+    "a row a lock that is held now",
+    (
+        Column("key", TEXT, "what it protects"),
+        Column("owner", TEXT, "who holds it: a worker for its task, or notebook"),
+        Column("token", COUNT, "fencing token: larger than that of every earlier holder"),
+        Column("acquired_at", INSTANT, "since when, by the database's clock"),
+        Column("expires_at", INSTANT, "until when, unless it is renewed; by the database's clock"),
+        Column("metadata", ANY, "what the holder left beside it; for a task its run, task and attempt"),
+    ),
+)
+
 _TRACE_COLUMNS: Final = (
     Column("seq", COUNT, "number of the event"),
     Column("time_at", INSTANT, "when"),

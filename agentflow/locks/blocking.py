@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.errors import AgentflowError, LockHeld, Unknown
 from agentflow.locks.autorenew import Held, renew_from_now
-from agentflow.locks.keys import checked_key, seconds
+from agentflow.locks.keys import checked_key, checked_owner, seconds
 from agentflow.locks.waiting import Busy, Grant, Waiter
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class BlockingLock(Held):
         Called with the reason, from another thread, when the lease is lost.
     give_up : threading.Event, optional
         Ends the waiting early when set.
+    owner : str, optional
+        Who holds it, for people to read; by default the owner that `lock` names.
 
     Raises
     ------
@@ -74,8 +76,10 @@ class BlockingLock(Held):
         max_duration: timedelta | float | None = 0.0,
         on_lost: Callable[[str], None] | None = None,
         give_up: threading.Event | None = None,
+        owner: str | None = None,
     ) -> None:
         self._lock = lock
+        self._owner = lock.owner if owner is None else checked_owner(owner)
         self._wanted = checked_key(key)
         self._metadata = metadata
         self._limit_s = None if max_duration is None else seconds(max_duration, "max_duration")
@@ -88,7 +92,7 @@ class BlockingLock(Held):
         return self._renewal.lost.event
 
     def __enter__(self) -> BlockingLock:
-        waiter = self._lock._waiter(self._wanted, self._metadata, limit_s=self._limit_s)
+        waiter = self._lock._waiter(self._wanted, self._metadata, limit_s=self._limit_s, owner=self._owner)
         grant = _wait_for(self._lock, waiter, self._give_up)
         self._renewal = renew_from_now(self._lock, grant)
         self._let_go = weakref.finalize(self, self._renewal.stop)
@@ -96,10 +100,17 @@ class BlockingLock(Held):
             self._renewal.listen(self._on_lost)
         return self
 
+    def forsake(self) -> None:
+        """Stop renewing and give nothing back, as a process that dies does: the lease runs out by itself."""
+        self._let_go.detach()
+        self._renewal.forsake()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._let_go.detach()
+        if self._renewal.forsaken:
+            return
         try:
             held_to_the_end = self._renewal.stop().result()
         except AgentflowError as failure:
@@ -123,9 +134,13 @@ def hold_all(
     metadata: Any = None,
     *,
     max_duration: timedelta | float | None = 0.0,
+    on_lost: Callable[[str], None] | None = None,
     give_up: threading.Event | None = None,
+    owner: str | None = None,
 ) -> Iterator[dict[str, BlockingLock]]:
     """Hold several locks at once, taken in one order by everybody, so that no two wait for each other.
+
+    The arguments are those of `BlockingLock`; `max_duration` counts for each lock.
 
     Examples
     --------
@@ -143,7 +158,15 @@ def hold_all(
     with ExitStack() as stack:
         held = {}
         for key in wanted:
-            one = BlockingLock(lock, key, metadata, max_duration=max_duration, give_up=give_up)
+            one = BlockingLock(
+                lock,
+                key,
+                metadata,
+                max_duration=max_duration,
+                on_lost=on_lost,
+                give_up=give_up,
+                owner=owner,
+            )
             held[key] = stack.enter_context(one)
         yield held
 

@@ -25,6 +25,7 @@ from agentflow.locks.keys import (
     checked_metadata,
     checked_owner,
     holder_name,
+    owner_of,
     seconds,
 )
 from agentflow.locks.signals import doorbell, in_thread, lease_clock, settled
@@ -116,7 +117,7 @@ class DistributedLock(Viewable):
         self._place = parsed.render_as_string(hide_password=False)
         self._rng = random.Random()
         self._held: dict[str, Grant] = {}
-        self._unsettled: dict[str, str] = {}
+        self._unsettled: dict[tuple[str, str], str] = {}
         self._guard = threading.Lock()
         self._pid = os.getpid()
         self._running: weakref.WeakSet[Renewal] = weakref.WeakSet()
@@ -293,13 +294,14 @@ class DistributedLock(Viewable):
 
     # --- shared with AutoRenewLock and BlockingLock ---------------------------------------------------
 
-    def _waiter(self, key: str, metadata: Any, *, limit_s: float | None) -> Waiter:
+    def _waiter(self, key: str, metadata: Any, *, limit_s: float | None, owner: str | None = None) -> Waiter:
         checked_key(key)
         text = checked_metadata(metadata)
         self._check_fork()
         with self._guard:
             # What an earlier call left in doubt may be ours already; its name finds out.
-            holder = self._unsettled.pop(key, None) or holder_name(self.owner)
+            name = self.owner if owner is None else owner
+            holder = self._unsettled.pop((key, name), None) or holder_name(name)
         request = Request(
             key=key, holder=holder, ttl_s=self.ttl_s, metadata=text, fair=self.fair, clock=self.clock
         )
@@ -354,7 +356,8 @@ class DistributedLock(Viewable):
 
     def _doubt(self, waiter: Waiter) -> None:
         with self._guard:
-            self._unsettled[waiter.request.key] = waiter.request.holder
+            holder = waiter.request.holder
+            self._unsettled[waiter.request.key, owner_of(holder)] = holder
 
     def _mine(self, key: str) -> Grant | None:
         self._check_fork()

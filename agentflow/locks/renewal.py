@@ -121,6 +121,7 @@ class Renewal:
         self._window = TrustWindow(ttl_s, trusted_until=grant.trusted_until, now=clock())
         self._guard = threading.Lock()
         self._stop = threading.Event()
+        self.forsaken = False
         self._pid = os.getpid()
         self._thread = threading.Thread(
             target=self._run, name=f"agentflow-renew-{self.info.key}", daemon=True
@@ -151,7 +152,7 @@ class Renewal:
                 reason="forked",
             )
         if not self.lost.is_set():
-            if self._stop.is_set():
+            if self._stop.is_set() and not self.forsaken:
                 raise LockLost(
                     f"{key!r} (token {token}) was released; acquire it again",
                     key=key,
@@ -175,7 +176,8 @@ class Renewal:
 
     def remaining(self) -> float:
         """Seconds for which the lease may be believed without another renewal."""
-        if self.lost.is_set() or self._stop.is_set() or self._pid != os.getpid():
+        over = self._stop.is_set() and not self.forsaken
+        if self.lost.is_set() or over or self._pid != os.getpid():
             return 0.0
         return max(0.0, self._window.trusted_until - self._clock())
 
@@ -187,6 +189,11 @@ class Renewal:
             return gone
         self._stop.set()
         return self.released
+
+    def forsake(self) -> None:
+        """End renewing and release nothing, as if this process had died: the lease runs out by itself."""
+        self.forsaken = True
+        self._stop.set()
 
     def join(self, limit_s: float | None = None) -> None:
         """Block until the thread has ended."""
@@ -200,7 +207,8 @@ class Renewal:
             while not self.lost.is_set() and not self._stop.is_set():
                 self._turn()
             self._stop.wait()
-            self._give_back()
+            if not self.forsaken:
+                self._give_back()
         finally:
             _alive.discard(self)
             self._database.drop()

@@ -23,6 +23,8 @@ class Settlement(IntEnum):
     COMPLETED = 0
     FAILED = 1
     CANCELLED = 2
+    DECLINED = 3
+    """It never began: somebody else has a lock that it wants. The task waits its turn again."""
 
 
 class AttemptState(IntEnum):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from agentflow.core.control.commands import Grown, TaskKind
 from agentflow.core.control.retention import note_need
-from agentflow.core.control.runs import Graft, RunState, State, Tally
+from agentflow.core.control.runs import Graft, RunState, State, Tally, drop_locks, expand
 from agentflow.ids import AttemptId, TaskId
 
 
@@ -48,7 +48,7 @@ def add_items(run: RunState, expander: int, items: int) -> str:
     added = _extend(run, [f"{stem}[{i}]" for i in range(items)], needs)
     run.later.setdefault(expander, []).extend(added)
     run.later.update((task, [gather]) for task in added)
-    run.option_of.extend([run.option_of[expander]] * items)
+    run.option_of.extend([run.item_options[expander]] * items)
     run.waiting.extend([1] * items)
     run.dependencies[gather] = (*run.dependencies[gather], *added)
     run.waiting[gather] += items
@@ -85,8 +85,7 @@ def graft(run: RunState, task: int, attempt: AttemptId, grown: Grown) -> tuple[l
     run.option_of.extend(offset + each for each in grown.option_of or [0] * len(ids))
     run.waiting.extend(map(len, needs))
     for expander, gather in grown.expands:
-        run.kinds[base + expander], run.kinds[base + gather] = TaskKind.EXPAND, TaskKind.GATHER
-        run.gather_of[base + expander] = base + gather
+        expand(run, base + expander, base + gather)
     for each in added:
         for before in run.dependencies[each]:
             run.later.setdefault(before, []).append(each)
@@ -101,6 +100,7 @@ def graft(run: RunState, task: int, attempt: AttemptId, grown: Grown) -> tuple[l
     run.grafts[task] = Graft(base, attempt, ends)
     run.within.append((base, base + len(ids), attempt))
     run.kinds[task] = TaskKind.JOIN
+    drop_locks(run, task)
     run.dependencies[task] = (*run.dependencies[task], *ends)
     run.tallies.pop(task, None)
     run.waiting[task] = len(ends)

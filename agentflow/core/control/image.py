@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from agentflow.core.control.gate import HeldUp
 from agentflow.core.control.ledger import Live
 from agentflow.core.control.placement import WorkerState
 from agentflow.core.control.plane import Plane
@@ -16,7 +17,7 @@ from agentflow.core.control.runs import RunState, State
 from agentflow.core.control.sessions import Session
 from agentflow.ids import AttemptId, NodeId, RunId
 
-VERSION = 1
+VERSION = 2
 
 
 class PlaneImage(msgspec.Struct, frozen=True):
@@ -27,7 +28,7 @@ class PlaneImage(msgspec.Struct, frozen=True):
     runs: list[RunState]
     keys: dict[str, Any]
     workers: list[WorkerState]
-    live: list[tuple[AttemptId, RunId, int, int, NodeId, float]]
+    live: list[tuple[AttemptId, RunId, int, int, NodeId, float, int]]
     queue: list[tuple[float, int, RunId, int, int]]
     entered: int
     sessions: dict[NodeId, Session]
@@ -36,6 +37,7 @@ class PlaneImage(msgspec.Struct, frozen=True):
     made: tuple[int, int, int]
     delayed: list[tuple[float, int, RunId, int]]
     timeouts: list[tuple[float, AttemptId]]
+    held_up: list[tuple[tuple[str, ...], HeldUp]] = []
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -56,7 +58,7 @@ def save(plane: Plane) -> bytes:
             keys=plane.keys,
             workers=list(plane.workers.values()),
             live=[
-                (attempt, each.run.id, each.task, each.number, each.worker.id, each.assigned)
+                (attempt, each.run.id, each.task, each.number, each.worker.id, each.assigned, each.order)
                 for attempt, each in plane.live.items()
             ],
             queue=waiting,
@@ -72,6 +74,7 @@ def save(plane: Plane) -> bytes:
                 if run.state[task] == State.RETRYING
             ),
             timeouts=sorted(each for each in plane.timeouts if each[1] in plane.live),
+            held_up=list(plane.gate.held_up.items()),
         )
     )
 
@@ -92,8 +95,8 @@ def load(data: bytes) -> Plane:
     plane.keys = image.keys
     plane.workers = {worker.id: worker for worker in image.workers}
     plane.live = {
-        attempt: Live(plane.runs[run], task, number, plane.workers[worker], assigned)
-        for attempt, run, task, number, worker, assigned in image.live
+        attempt: Live(plane.runs[run], task, number, plane.workers[worker], assigned, order)
+        for attempt, run, task, number, worker, assigned, order in image.live
     }
     for at, order, run, task, retries in sorted(image.queue, key=lambda entry: entry[1]):
         plane.queue.restore(plane.runs[run], task, at, order, retries)
@@ -104,4 +107,7 @@ def load(data: bytes) -> Plane:
     plane.made = image.made
     plane.delayed = [(at, order, plane.runs[run], task) for at, order, run, task in image.delayed]
     plane.timeouts = image.timeouts
+    plane.gate.held_up = dict(image.held_up)
+    for attempt, live in plane.live.items():
+        plane.gate.enter(live.run.option(live.task).locks, attempt)
     return plane

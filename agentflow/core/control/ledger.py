@@ -23,8 +23,9 @@ from agentflow.core.control.commands import (
     Settlement,
     TaskKind,
 )
+from agentflow.core.control.gate import Gate
 from agentflow.core.control.growing import add_items, graft
-from agentflow.core.control.placement import ReadyQueue, WorkerState
+from agentflow.core.control.placement import ReadyQueue, Waiting, WorkerState
 from agentflow.core.control.retention import note_end, note_value
 from agentflow.core.control.runs import SETTLED, AttemptRow, RunState, State, Tally
 from agentflow.core.control.sessions import Sessions
@@ -36,13 +37,14 @@ READY, RUNNING, COMPLETED = int(State.READY), int(State.RUNNING), int(State.COMP
 
 
 class Live(msgspec.Struct, frozen=True, gc=False):
-    """An attempt under way."""
+    """An attempt under way; `order` is the place in the queue that its task had."""
 
     run: RunState
     task: int
     number: int
     worker: WorkerState
     assigned: float
+    order: int
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -84,6 +86,7 @@ class Ledger:
         self.workers: dict[NodeId, WorkerState] = {}
         self.live: dict[AttemptId, Live] = {}
         self.queue = ReadyQueue()
+        self.gate = Gate()
         self.sessions = Sessions()
         self.refused_completions = 0
         self.directing = True
@@ -117,7 +120,8 @@ class Ledger:
         run.ready_at[task] = self.at
         self.queue.enter(run, task, self.at)
 
-    def _assign(self, run: RunState, task: int, worker: WorkerState) -> None:
+    def _assign(self, waiting: Waiting, worker: WorkerState) -> None:
+        run, task = waiting.run, waiting.task
         attempt = self._attempts_made = self._attempts_made + 1
         run.counts[READY] -= 1
         run.counts[RUNNING] += 1
@@ -127,19 +131,20 @@ class Ledger:
         options = run.options[run.option_of[task]]
         for name, amount in options.resources:
             worker.free[name] -= amount
+        if options.locks:
+            self.gate.enter(options.locks, attempt)
         if options.timeout is not None:
             heapq.heappush(self.timeouts, (self.at + options.timeout, attempt))
-        self.live[attempt] = Live(run, task, number, worker, self.at)
+        self.live[attempt] = Live(run, task, number, worker, self.at, waiting.order)
         if self.directing:
             self.starts.append(Start(worker.id, attempt, run, task))
 
     def _end(self, attempt: AttemptId, state: AttemptState, completion: Completion | None = None) -> Live:
         """Take an attempt off its worker and write its row."""
-        live = self.live.pop(attempt)
+        live = self._take_off(attempt)
         run, task, number, worker, assigned = live.run, live.task, live.number, live.worker, live.assigned
-        del worker.running[attempt]
-        for name, amount in run.options[run.option_of[task]].resources:
-            worker.free[name] += amount
+        if self.gate.held_up:
+            self.gate.served(run.option(task).locks)
         if completion is None:
             row = AttemptRow(attempt, task, number, worker.id, state, assigned, assigned, self.at)
         else:
@@ -161,6 +166,29 @@ class Ledger:
         if self.directing:
             self.changed[run.id] = run
         return live
+
+    def _take_off(self, attempt: AttemptId) -> Live:
+        """Give back what an attempt occupies."""
+        live = self.live.pop(attempt)
+        del live.worker.running[attempt]
+        options = live.run.options[live.run.option_of[live.task]]
+        for name, amount in options.resources:
+            live.worker.free[name] += amount
+        if options.locks:
+            self.gate.leave(options.locks)
+        return live
+
+    def _decline(self, completion: Completion) -> None:
+        """Put a task back in its place: it never began, so this was no try at it, and leaves no row."""
+        live = self._take_off(completion.attempt)
+        run, task = live.run, live.task
+        run.tries[task] -= 1
+        run.move(task, State.READY)
+        self.queue.put_back(run, task, run.ready_at[task], live.order)
+        reason = "" if completion.error is None else completion.error.message
+        self.gate.turn_away(run.option(task).locks, self.at, reason)
+        if self.directing:
+            self.changed[run.id] = run
 
     def _finish(self, completion: Completion) -> None:
         if completion.settlement is Settlement.COMPLETED:
@@ -185,6 +213,8 @@ class Ledger:
         elif completion.settlement is Settlement.CANCELLED:
             live = self._end(completion.attempt, AttemptState.CANCELLED, completion)
             self._ready(live.run, live.task)
+        elif completion.settlement is Settlement.DECLINED:
+            self._decline(completion)
         elif completion.lost:
             live = self._end(completion.attempt, AttemptState.LOST, completion)
             self._recover(live.run, live.task, completion.lost)
@@ -248,6 +278,7 @@ class Ledger:
             _, _, run, task = heapq.heappop(self.delayed)
             if run.state[task] == State.RETRYING:
                 self._ready(run, task)
+        self.gate.tidy(at)
         while self.timeouts and self.timeouts[0][0] <= at:
             _, attempt = heapq.heappop(self.timeouts)
             if attempt not in self.live:
@@ -397,6 +428,8 @@ class Ledger:
         assert running == len(self.live), "every running task has one live attempt"
         for worker in self.workers.values():
             assert len(worker.running) <= worker.slots, "a worker holds no more than its slots"
+        wanted = [key for live in self.live.values() for key in live.run.option(live.task).locks]
+        assert sorted(wanted) == sorted(self.gate.wanted), "one attempt at most is under way for a lock"
         queued = {(entry.run.id, entry.task) for entry, _, _ in self.queue.waiting()}
         assert len(queued) == sum(self.queue.depth), "the depth of the queue is true"
         for run in self.runs.values():

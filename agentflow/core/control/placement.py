@@ -30,16 +30,16 @@ AGEING_PER_SECOND = 10.0
 RETRY_PENALTY = 50.0
 
 Demand: TypeAlias = tuple[
-    str | None, tuple[tuple[str, float], ...], tuple[tuple[str, str | float | bool], ...]
+    str | None, tuple[tuple[str, float], ...], tuple[tuple[str, str | float | bool], ...], tuple[str, ...]
 ]
-"""What a worker must offer: its group, free resources, and attributes."""
+"""What a worker must offer: its group, free resources, and attributes; and the locks that the task wants."""
 
-NO_DEMAND: Demand = (None, (), ())
+NO_DEMAND: Demand = (None, (), (), ())
 
 
 def demand_of(options: TaskOptions) -> Demand:
     """What these options ask of a worker."""
-    return (options.group, options.resources, options.requires)
+    return (options.group, options.resources, options.requires, options.locks)
 
 
 class WorkerState(msgspec.Struct):
@@ -73,7 +73,7 @@ class WorkerState(msgspec.Struct):
 
     def meets(self, demand: Demand) -> bool:
         """Whether it could ever run such a task, were it idle."""
-        group, resources, requires = demand
+        group, resources, requires, _ = demand
         return (
             (group is None or group == self.group)
             and all(self.total.get(name, 0.0) >= amount for name, amount in resources)
@@ -148,6 +148,15 @@ class ReadyQueue:
 
     def restore(self, run: RunState, task: int, at: float, order: int, retries: int) -> None:
         """Put a task in as the one that entered `order`-th; later ones must follow in order."""
+        self._lane(run, task, retries).tasks.append(Waiting(at, order, run, task))
+
+    def put_back(self, run: RunState, task: int, at: float, order: int) -> None:
+        """Put a task that did not begin where it was: before those that entered after it."""
+        retries = run.failures.get(task, 0) if run.failures else 0
+        self._lane(run, task, retries).tasks.appendleft(Waiting(at, order, run, task))
+
+    def _lane(self, run: RunState, task: int, retries: int) -> Lane:
+        """The FIFO that a task enters; it is counted as waiting."""
         options = run.options[run.option_of[task]]
         priority = run.priority(task) if run.lifted else options.priority
         lanes = self._lanes.get(demand := demand_of(options))
@@ -158,7 +167,7 @@ class ReadyQueue:
             handicap = BASE_SCORE[priority] - RETRY_PENALTY * retries
             lane = lanes[kind] = Lane(handicap, deque())
         self.depth[priority] += 1
-        lane.tasks.append(Waiting(at, order, run, task))
+        return lane
 
     def serve(self, waiting: Waiting, lane: Lane) -> None:
         """Take the head of a lane out: it goes to a worker."""
@@ -181,9 +190,15 @@ class ReadyQueue:
 
     def demands(self) -> list[Demand]:
         """Every kind of demand that some waiting task makes."""
-        return [
-            demand for demand, lanes in self._lanes.items() if any(lane.head() for lane in lanes.values())
-        ]
+        found, empty = [], []
+        for demand, lanes in self._lanes.items():
+            if any(lane.tasks for lane in lanes.values()):
+                found.append(demand)
+            elif demand[3]:
+                empty.append(demand)  # of locks there may be as many as tasks
+        for demand in empty:
+            del self._lanes[demand]
+        return found
 
     def best(self, demands: Iterable[Demand]) -> tuple[Waiting, Demand, Lane] | None:
         """The task that should go first among those with one of these demands."""

@@ -75,8 +75,10 @@ class Plane(Ledger):
 
     @property
     def deadline(self) -> float:
-        """When a back-off or a time-out next falls due; `inf` if none does."""
+        """When a back-off or a time-out next falls due, or a lock is asked for again; `inf` if none is."""
         due = self.delayed[0][0] if self.delayed else math.inf
+        if self.gate.held_up:
+            due = min(due, *self.gate.due(self.at), math.inf)
         while self.timeouts and self.timeouts[0][1] not in self.live:
             heapq.heappop(self.timeouts)
         return min(due, self.timeouts[0][0]) if self.timeouts else due
@@ -303,8 +305,8 @@ class Plane(Ledger):
         open_workers = [worker for worker in self.workers.values() if worker.open_slots > 0]
         if not open_workers:
             return
-        demands = queue.demands()
-        if len(demands) == 1 and not demands[0][1]:
+        demands = self._admitted(queue.demands())
+        if len(demands) == 1 and not demands[0][1] and not demands[0][3]:
             self._place_alike(demands[0], open_workers)
             return
         while demands:
@@ -317,7 +319,13 @@ class Plane(Ledger):
                 demands.remove(demand)
                 continue
             queue.serve(waiting, lane)
-            self._assign(waiting.run, waiting.task, worker)
+            self._assign(waiting, worker)
+            if demand[3]:
+                demands = self._admitted(demands)
+
+    def _admitted(self, demands: list[Demand]) -> list[Demand]:
+        """Those that want no lock, or one that may be asked for now."""
+        return [each for each in demands if not each[3] or self.gate.is_open(each[3], self.at)]
 
     def _place_alike(self, demand: Demand, workers: list[WorkerState]) -> None:
         """Place tasks that all ask for the same and take no resources: the usual case, and the fast one."""
@@ -336,7 +344,7 @@ class Plane(Ledger):
             waiting, _, lane = best
             worker = heap[0][3]
             queue.serve(waiting, lane)
-            self._assign(waiting.run, waiting.task, worker)
+            self._assign(waiting, worker)
             running = len(worker.running)
             if running < worker.slots:
                 heapq.heapreplace(heap, (worker.load, running, worker.id, worker))

@@ -136,6 +136,7 @@ class RunState(msgspec.Struct):
     feeds: dict[int, list[tuple[RunId, int]]] = {}
     grafts: dict[int, Graft] = {}
     within: list[tuple[int, int, AttemptId]] = []
+    item_options: dict[int, int] = {}
 
     @property
     def done(self) -> bool:
@@ -217,15 +218,30 @@ def start_run(run_id: RunId, command: SubmitRun, client: NodeId, at: float) -> R
     )
     run.kinds.update(dict.fromkeys(run.borrowed, TaskKind.INPUT))
     for expander, gather in command.expands:
-        run.kinds[expander] = TaskKind.EXPAND
-        run.kinds[gather] = TaskKind.GATHER
-        run.gather_of[expander] = gather
+        expand(run, expander, gather)
     for task in range(size):
         if run.option(task).when != "all_success":
             run.tallies[task] = Tally()
     if len(command.options) > 1:
         _lift(run, range(size))
     return run
+
+
+def expand(run: RunState, expander: int, gather: int) -> None:
+    """Let one task list items and another gather what comes of them; the locks they were given are the items'."""
+    run.kinds[expander] = TaskKind.EXPAND
+    run.kinds[gather] = TaskKind.GATHER
+    run.gather_of[expander] = gather
+    run.item_options[expander] = run.option_of[expander]
+    for task in (expander, gather):
+        drop_locks(run, task)
+
+
+def drop_locks(run: RunState, task: int) -> None:
+    """Let a task want no locks: it only puts together what others made."""
+    if run.option(task).locks:
+        run.options.append(msgspec.structs.replace(run.option(task), locks=()))
+        run.option_of[task] = len(run.options) - 1
 
 
 def _lift(run: RunState, tasks: Iterable[int]) -> None:

@@ -602,6 +602,7 @@ def order_for(start: Start) -> Order:
         inputs=tuple([(each - base, value[each]) for each in needs if strict or value[each] >= 0]),
         missing=missing_of(run, task, base) if not strict else (),
         base=base,
+        locks=run.option(task).locks,
     )
 
 

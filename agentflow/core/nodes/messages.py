@@ -117,7 +117,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
 
     `inputs` pairs each completed dependency with the attempt that made its value; `missing` pairs each other
     one with its state, for tasks whose trigger rule lets them run all the same. Positions count from `base`,
-    where the workflow begins that the task came with.
+    where the workflow begins that the task came with. `locks` are to be held around the attempt.
     """
 
     attempt: AttemptId
@@ -133,6 +133,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
     inputs: tuple[tuple[int, AttemptId], ...] = ()
     missing: tuple[tuple[int, int], ...] = ()
     base: int = 0
+    locks: tuple[str, ...] = ()
 
 
 class Orders(msgspec.Struct, frozen=True, tag="orders", array_like=True):

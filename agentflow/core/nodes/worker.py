@@ -29,6 +29,7 @@ from agentflow.core.machine import (
     Woken,
 )
 from agentflow.core.nodes.messages import Enrol, Greet, Order, Orders, Pulse, Redirect, Stranger, sendable
+from agentflow.errors import LockHeld
 from agentflow.ids import AttemptId, NodeId
 
 REMEMBERED = 4096
@@ -208,7 +209,10 @@ class Worker:
 
 
 def never_ran(event: Finished, now: float) -> Completion:
-    """What to report of an attempt that the executor did not even take: it failed, and says why."""
+    """What to report of an attempt that did not begin: a lock it wants is another's, or the executor refused it."""
     error = event.outcome
+    if isinstance(error, LockHeld):
+        report = ErrorReport(type(error).__name__, sendable(str(error)))
+        return Completion(event.attempt, Settlement.DECLINED, now, now, error=report)
     report = ErrorReport(type(error).__name__, sendable(f"the attempt could not be started: {error}"))
     return Completion(event.attempt, Settlement.FAILED, now, now, error=report)
