@@ -292,10 +292,11 @@ def test_an_agent_closes_itself_at_the_end_of_an_async_with():
 def test_a_closed_cluster_closes_its_agents():
     with af.Cluster(masters=1, workers=1) as cluster:
         a, b = cluster.agent("a"), cluster.agent("b")
-        gate = threading.Event()
-        b.on("task_request")(lambda message: gate.wait(20))
+        begun, gate = threading.Event(), threading.Event()
+        b.on("task_request")(lambda message: begun.set() or gate.wait(20))
         asked = a.request("b", timeout_ms=60_000)
-        threading.Timer(0.05, gate.set).start()
+        assert begun.wait(20)
+    gate.set()
     assert a.closed
     assert b.closed
     with pytest.raises(af.Closed):
