@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -96,6 +96,7 @@ def spacetime(
     end: float | None = None,
     nodes: Iterable[NodeId] | None = None,
     kinds: str | Iterable[str] | None = None,
+    wires: Mapping[str, Any] | None = None,
 ) -> SpaceTime:
     """Tell a stretch of a run from its trace.
 
@@ -114,6 +115,9 @@ def spacetime(
     kinds : str or iterable of str, optional
         Which messages: families or types; by default all but heartbeats. `"all"` for these too.
 
+    wires : mapping, optional
+        What the wires were like at the beginning, as `Network.describe` says it.
+
     Examples
     --------
     >>> sent = Record(0, 1.0, "a", "send", message=0, source="a", destination="b", type="ADD")
@@ -124,7 +128,7 @@ def spacetime(
     """
     begin, finish = _limits(start, end, now)
     kept = [record for record in records if record.time <= finish]
-    lines = _Lines(finish)
+    lines = _Lines(finish, wires)
     ways = _Ways(begin)
     for record in kept:
         lines.take(record)
@@ -271,8 +275,9 @@ class _Ways:
 class _Lines:
     """What each node is, and since when; and what was done to it."""
 
-    def __init__(self, finish: float) -> None:
+    def __init__(self, finish: float, wires: Mapping[str, Any] | None) -> None:
         self.finish = finish
+        self._wires = None if wires is None else dict(wires)
         self.order: list[NodeId] = []
         self.roles: set[NodeId] = set()
         self.marks: list[Mark] = []
@@ -280,7 +285,6 @@ class _Lines:
         self._seen: set[NodeId] = set()
         self._now: dict[NodeId, Stretch] = {}
         self._done: list[Stretch] = []
-        self._wires: dict[str, Any] = {}
 
     def take(self, record: Record) -> None:
         node, kind = record.node, record.kind
@@ -330,10 +334,12 @@ class _Lines:
         if record.type != "network":
             self.marks.append(Mark(record.node, record.time, "fault", _fault_words(record)))
             return
-        before, after = self._wires, dict(record.payload or {})
+        after = dict(record.payload or {})
+        # Who does not know what they were like before says nothing but what is cut.
+        before = {**after, **dict.fromkeys(_CUTS)} if self._wires is None else self._wires
         self._wires = after
         cut = {name: after[name] for name in _CUTS if name in after}
-        if cut != {name: before[name] for name in _CUTS if name in before}:
+        if cut != {name: before[name] for name in _CUTS if before.get(name)}:
             if self.cuts and self.cuts[-1].end is None:
                 self.cuts[-1] = msgspec.structs.replace(self.cuts[-1], end=record.time)
             if cut:

@@ -75,6 +75,7 @@ class Turns:
         self._order = 0
         self._message = 0
         self._wires_version = network.version
+        self.first_wires = network.describe()
         self._closed = False
 
     @property

@@ -14,10 +14,12 @@ from typing import Final
 
 import msgspec
 
-LEAST_PX: Final = 13.0
-"""A usual message takes at least so many pixels, or the scale is stretched."""
+ENOUGH_PX: Final = 24.0
+"""An axis on which a usual message takes so many pixels is left at one scale."""
 
 WISHED_PX: Final = 18.0
+"""What a usual message takes within bursts, if a few bands are room enough."""
+
 QUIET_FACTOR: Final = 5.0
 BANDS_AT_MOST: Final = 5
 BURST_PX: Final = 16.0
@@ -85,7 +87,7 @@ def axis(
 
     Examples
     --------
-    >>> [band.pieces for band in axis(0, 1, [0.5], [0.2], 100)]
+    >>> [band.pieces for band in axis(0, 1, [0.5], [0.3], 100)]
     [(Piece(start=0.0, end=1.0, x=0.0, wide=100.0, quiet=False),)]
     >>> bands = axis(0, 30, [1.0, 1.01, 29.0, 29.01], [0.01, 0.01], 400)
     >>> [piece.quiet for piece in bands[0].pieces]
@@ -97,7 +99,7 @@ def axis(
     if usual <= 0:
         steps = [b - a for a, b in itertools.pairwise(known) if b > a]
         usual = median(steps) / 2 if steps else (end - start) / 20
-    if usual * room / (end - start) >= LEAST_PX or not known:
+    if usual * room / (end - start) >= ENOUGH_PX or not known:
         return [Band((Piece(start, end, 0.0, float(room)),))]
     bursts = _bursts(known, usual * QUIET_FACTOR)
     scale, gap = _scale(bursts, usual, room)

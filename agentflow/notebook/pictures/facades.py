@@ -176,7 +176,8 @@ def story_of(home: Any, **wishes: Any) -> SpaceTime:
     """What a diagram tells of whatever has a trace."""
     seed = getattr(home, "seed", None)
     title = getattr(home, "name", None) or (f"seed {seed}" if seed is not None else "")
-    return spacetime(home.records(), home.now, title, **wishes)
+    wires = getattr(getattr(getattr(home, "_deployment", home), "host", None), "first_wires", None)
+    return spacetime(home.records(), home.now, title, wires=wires, **wishes)
 
 
 def locks_picture(found: Sequence[LeaseStatus], title: str, width: float = pieces.WIDE) -> Picture:

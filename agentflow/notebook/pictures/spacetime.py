@@ -61,7 +61,8 @@ def spacetime_svg(story: SpaceTime, width: float = WIDE, theme: str = "auto") ->
         parts.append(svg.text(PAD, y + 18, "nothing has happened", "m", 12))
         return svg.document(width, y + 40, "".join(parts), describe(story), theme)
     tall = 46.0 if len(rows) <= 6 else 38.0 if len(rows) <= 10 else 30.0
-    for band in _bands(story, rows, inner - SIDE):
+    bands = _bands(story, rows, inner - SIDE)
+    for band in bands:
         drawn = _Drawing(story, rows, band, tall)
         parts.append(svg.group(PAD, y, drawn.body()))
         y += drawn.height
@@ -70,7 +71,7 @@ def spacetime_svg(story: SpaceTime, width: float = WIDE, theme: str = "auto") ->
             svg.text(PAD, y + 8, f"and {len(story.nodes) - len(rows)} more nodes; nodes= chooses", "m", 10.5)
         )
         y += 16
-    key, high = legend(story, inner)
+    key, high = legend(story, inner, any(piece.quiet for band in bands for piece in band.pieces))
     parts.append(svg.group(PAD, y + 4, key))
     return svg.document(width, y + high + 12, "".join(parts), describe(story), theme)
 
@@ -374,11 +375,11 @@ def instant(at: float, span: float) -> str:
 
     Examples
     --------
-    >>> instant(12.34567, 0.05), instant(12.34567, 5)
-    ('12.346 s', '12.3 s')
+    >>> instant(12.34567, 0.05), instant(12.34567, 5), instant(0.0123456, 1e-4)
+    ('12.346 s', '12.3 s', '0.01235 s')
     """
-    digits = max(0, min(6, 2 - math.floor(math.log10(max(span, 1e-9)))))
-    return f"{at:.{digits - 1 if digits else 0}f} s"
+    digits = max(0, min(6, 1 - math.floor(math.log10(max(span, 1e-9)))))
+    return f"{at:.{min(digits, 3) if span > 5e-4 else digits}f} s"
 
 
 def _role(stretch: Stretch) -> tuple[str, str]:
@@ -421,7 +422,7 @@ def _tip(
     return svg.path(d, filled, 0)
 
 
-def legend(story: SpaceTime, width: float) -> tuple[str, float]:
+def legend(story: SpaceTime, width: float, quiet: bool) -> tuple[str, float]:
     """The marks that occur, and what they mean."""
     roles = {s.role for s in story.stretches}
     states = {s.state for s in story.stretches}
@@ -455,7 +456,8 @@ def legend(story: SpaceTime, width: float) -> tuple[str, float]:
         keys.append(
             (svg.rect(0, -9, 22, 10, "zone") + svg.path("M0 -9H22M0 1H22", "badline none dash", 1), "cut off")
         )
-    keys.append((svg.rect(0, -9, 22, 11, "soft"), "quiet time, shortened"))
+    if quiet:
+        keys.append((svg.rect(0, -9, 22, 11, "soft"), "quiet time, shortened"))
     parts, x, y = [], 0.0, 12.0
     for shape, word in keys:
         wide = 28 + svg.measure(word, 10) + 16

@@ -158,6 +158,8 @@ def _timeline_reign(reign: Reign, row: dict[str, float], side: float, scale: flo
     shown = (
         svg.text(x + 6, y + 13, label if wide > 58 else reign.term, f"k{colour}", 10.5, width=wide - 8)
         if wide > 18
+        else svg.text(x - 5, y + 13, label, "m halo", 10.5, "end")
+        if x - side > 60
         else ""
     )
     return svg.hint(

@@ -8,7 +8,7 @@ import pytest
 import agentflow as af
 from agentflow.cluster.sayings import Saying
 from agentflow.cluster.spacetime import Cut, Hop, Mark, SpaceTime, Stretch
-from agentflow.notebook.pictures.axis import LEAST_PX, axis
+from agentflow.notebook.pictures.axis import WISHED_PX, axis
 from agentflow.notebook.pictures.spacetime import spacetime_svg
 
 
@@ -119,7 +119,7 @@ def test_a_message_is_a_slope_even_where_seconds_pass_between_two(half_a_minute)
     instants = [at for hop in story_hops for at in hop]
     bands = axis(0.0, 30.0, instants, [0.005] * len(story_hops), 830)
     band, (sent, came) = next((b, h) for b in bands for h in story_hops if b.holds(h[0]) and b.holds(h[1]))
-    assert band.x(came) - band.x(sent) >= LEAST_PX
+    assert band.x(came) - band.x(sent) >= WISHED_PX
 
 
 def test_an_axis_covers_its_time_once_and_without_a_gap():
