@@ -172,7 +172,8 @@ class Deployment:
         self.host.add(client_id, self._make_client)
 
     def _make_client(self, node_id: NodeId, stored: Any, incarnation: int, now: float) -> Client:
-        retry = max(0.05, self.raft.election_timeout_ms / 1000)
+        # Several masters are asked before a caller's patience ends: the first may be cut off.
+        retry = max(0.05, min(self.raft.election_timeout_ms, self.raft.replication_timeout_ms / 3) / 1000)
         return Client(node_id, self.master_ids, retry, first=(incarnation << 32) + 1)
 
     # --- reading nodes ------------------------------------------------------------------------------------

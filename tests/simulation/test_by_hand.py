@@ -389,3 +389,14 @@ def test_what_is_asked_of_a_simulation_is_checked():
         with pytest.raises(af.InvalidConfig):
             af.Simulation(**bad)
     assert af.Simulation(masters=0).masters == {}
+
+
+def test_a_client_asks_the_next_master_before_its_caller_gives_up():
+    sim = af.Simulation(masters=3, seed=3)
+    sim.run_until(lambda s: s.leader)
+    deposed = sim.leader
+    client = sim.client("c2")
+    sim.partition({deposed}, {"c2", *set(sim.masters) - {deposed}})
+    sim.run_until(lambda s: s.leader not in (None, deposed))
+    client.set("x", 2)  # the first master it asks may be the one that is cut off
+    assert client.get("x") == 2

@@ -28,14 +28,14 @@ def said(command: ClientCommand) -> str:
 
 
 def way_out(command: ClientCommand) -> str:
-    """Say how a person finds out whether a command without an answer took effect."""
+    """Say what a command without an answer may have done, and how a person finds out."""
     if isinstance(command, KeyGet):
-        return "Ask again: reading changes nothing"
+        return "Reading changes nothing, so ask again"
     if isinstance(command, KeySet | KeyCas):
-        return f"Read {command.key!r} to find out"
+        return f"It may have taken effect; read {command.key!r} to find out"
     if isinstance(command, SubmitRun):
-        return "Submit again with the same idempotency_key to find out"
-    return "Ask again: doing it twice does no harm"
+        return "It may have taken effect; submit again with the same idempotency_key to find out"
+    return "It may have taken effect; asking again does no harm"
 
 
 def _brief(value: Any, width: int = 40) -> str:

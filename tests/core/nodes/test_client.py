@@ -145,11 +145,11 @@ def test_when_one_appended_it_and_the_rest_say_no_it_is_unknown(client):
 @pytest.mark.parametrize(
     ("asked_for", "words", "next_step"),
     [
-        (KeySet("x", 1), "set x = 1", "Read 'x'"),
-        (KeyCas("x", 1, 2), "cas x: 1 → 2", "Read 'x'"),
-        (KeyGet("x"), "get x", "Ask again"),
+        (KeySet("x", 1), "set x = 1", "may have taken effect; read 'x'"),
+        (KeyCas("x", 1, 2), "cas x: 1 → 2", "may have taken effect; read 'x'"),
+        (KeyGet("x"), "get x", "changes nothing, so ask again"),
         (SubmitRun("k", "etl", (), (), ()), "submit 'etl'", "idempotency_key"),
-        (CancelRun("run-1"), "cancel", "Ask again"),
+        (CancelRun("run-1"), "cancel", "asking again does no harm"),
     ],
 )
 def test_the_error_says_what_was_asked_and_what_to_do(client, asked_for, words, next_step):
