@@ -292,8 +292,7 @@ class Client:
         error: errors.AgentflowError
         if pending.in_doubt or pending.outstanding:
             error = errors.TimedOut(
-                f"{what}: no answer within {pending.timeout:g} s. "
-                f"{way_out(pending.command)}",
+                f"{what}: no answer within {pending.timeout:g} s. {way_out(pending.command)}",
             )
         else:
             error = errors.NoQuorum(
