@@ -255,7 +255,9 @@ class RaftView:
         node.role, node.leading = Role.FOLLOWER, None
         node.conf = node.first_conf
         node.lost = ""
-        node.orphans, node.writes, node.failed = node.failed + node.writes, deque(), deque()
+        # A life that ended before it could say what it found leaves the question open.
+        node.orphans += node.failed + node.writes
+        node.writes, node.failed = deque(), deque()
         self._reload(node)
 
     def _reload(self, node: NodeView) -> None:

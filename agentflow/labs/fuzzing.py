@@ -116,7 +116,10 @@ def _settings(rng: random.Random) -> dict[str, Any]:
     if config["check_quorum"] and rng.random() < 0.3:
         config["lease_reads"] = True
     if rng.random() < 0.3:
-        config |= {"max_size_per_message": rng.choice((64, 400)), "max_inflight_messages": rng.choice((1, 3))}
+        config |= {
+            "max_size_per_message": rng.choice((600, 2_000)),
+            "max_inflight_messages": rng.choice((2, 4)),
+        }
     if rng.random() < 0.2:
         config["max_uncommitted_bytes"] = rng.choice((400, 4_000))
     if rng.random() < 0.2:

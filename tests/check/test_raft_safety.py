@@ -458,3 +458,13 @@ def test_a_commit_index_that_reached_the_disk_unconfirmed_counts_after_the_resta
     elected.started("b", 1, 2, 1, commit=2)
     elected.apply("b", first, second)
     assert judge_raft(elected.records, voters="abc")
+
+
+def test_a_life_too_short_to_tell_what_it_found_leaves_the_question_open(elected, entry):
+    elected.write("b", entry(2, 1), durable=False)
+    elected.crash("b")
+    elected.restart("b")
+    elected.crash("b")
+    elected.restart("b")
+    elected.started("b", term=1, last=2, last_term=1)
+    kept(elected)
