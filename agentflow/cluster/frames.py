@@ -20,16 +20,27 @@ from agentflow.core.control.wording import said
 from agentflow.core.nodes.master import Master, QueueSample
 from agentflow.core.raft.messages import Entry, EntryKind
 from agentflow.core.record import Record
+from agentflow.errors import InvalidConfig
 from agentflow.ids import NodeId, RunId, TaskId
 from agentflow.rows import Rows, Schema
+from agentflow.views import find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
+    from pandas.io.formats.style import Styler
 
     from agentflow.cluster.run import Run
     from agentflow.locks import LockInfo
+
+
+def styled(frames: ClusterFrames | RunFrames, table: str) -> Styler:
+    """Give a table in colour; those who know the colours are imported now, and not before."""
+    draw = find("styled", type(frames))
+    assert draw is not None, "registered by the provider of views"
+    styler: Styler = draw(frames)(table)
+    return styler
 
 
 class Source(Protocol):
@@ -97,9 +108,13 @@ class ClusterFrames:
         """
         import pandas as pd
 
-        schema: Schema = getattr(tables, table.upper())
-        rows = [(column.name, column.kind, column.doc) for column in schema.columns]
-        return pd.DataFrame(rows, columns=["column", "kind", "meaning"])
+        schema = getattr(tables, table.upper(), None)
+        if not isinstance(schema, Schema):
+            known = [name.lower() for name in vars(tables) if isinstance(getattr(tables, name), Schema)]
+            raise InvalidConfig(f"there is no table {table!r}; there are {', '.join(known)}", field="table")
+        dtypes = Rows(schema, []).to_pandas().dtypes
+        rows = [(column.name, str(dtypes[column.name]), column.kind, column.doc) for column in schema.columns]
+        return pd.DataFrame(rows, columns=["column", "dtype", "kind", "meaning"])
 
     def tasks(self) -> pd.DataFrame:
         """Every task of every run that is not released."""
@@ -187,6 +202,10 @@ class ClusterFrames:
 
         return summary(self)
 
+    def styled(self, table: str) -> Styler:
+        """Give a table in colour, as a pandas Styler: states, terms and lengths of time stand out."""
+        return styled(self, table)
+
 
 class RunFrames:
     """One run's tables."""
@@ -251,6 +270,10 @@ class RunFrames:
         from agentflow.cluster.exporting import summary
 
         return summary(self)
+
+    def styled(self, table: str) -> Styler:
+        """Give a table in colour, as a pandas Styler: states, terms and lengths of time stand out."""
+        return styled(self, table)
 
 
 # --- rows of the control plane ----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from agentflow.cluster.agents.agent import AgentCommunication
 from agentflow.cluster.facade import Facade
+from agentflow.cluster.frames import ClusterFrames, RunFrames
 from agentflow.cluster.nodes import MasterHandle, WorkerHandle
 from agentflow.cluster.parts import held, mailbox, member, registered, waiting_in_queue
 from agentflow.cluster.raftnode import RaftNode
@@ -37,6 +38,7 @@ from agentflow.notebook.pictures.facades import (
 )
 from agentflow.notebook.pictures.masters import said_of
 from agentflow.notebook.pictures.theme import MARKS, STATES, WORDS
+from agentflow.notebook.styling import styled
 from agentflow.views import view
 
 LINES: Final = 24
@@ -280,6 +282,8 @@ view("plot", Facade)(ClusterPlots)
 view("plot", Run)(RunPlots)
 view("diagram", Facade)(lambda cluster: partial(diagram, cluster))
 view("picture", Workflow)(workflow_picture)
+view("styled", ClusterFrames)(lambda frames: partial(styled, frames))
+view("styled", RunFrames)(lambda frames: partial(styled, frames))
 view("report", Facade)(lambda cluster: partial(report.cluster_report, cluster))
 view("report", Run)(lambda run: partial(report.run_report, run))
 

@@ -103,7 +103,7 @@ def test_a_runs_table_has_its_columns_and_dtypes_full_and_empty(full, table):
 def test_docs_say_what_each_column_means(sim):
     for table in (*PROMISED, "results", "errors"):
         docs = sim.frames.docs(table)
-        assert list(docs.columns) == ["column", "kind", "meaning"]
+        assert list(docs.columns) == ["column", "dtype", "kind", "meaning"]
         assert docs.meaning.str.len().min() > 2
 
 

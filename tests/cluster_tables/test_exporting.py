@@ -155,3 +155,35 @@ def test_the_summary_counts_what_the_tables_hold(sim):
 
 def test_exporting_is_the_method(sim, tmp_path):
     assert export(sim.frames, tmp_path, "csv") == sim.frames.export(tmp_path)
+
+
+def test_every_table_has_documented_columns_with_the_dtypes_it_has(sim):
+    for frames in (sim.frames, sim.frames_run.frames):
+        for name in schemas_of(frames):
+            docs, frame = sim.frames.docs(name), getattr(frames, name)()
+            assert list(docs.column) == list(frame.columns)
+            assert list(docs.dtype) == [str(dtype) for dtype in frame.dtypes]
+            assert docs.meaning.str.len().min() > 2
+
+
+def test_a_table_that_does_not_exist_is_refused_with_those_that_do(sim):
+    with pytest.raises(af.InvalidConfig, match=r"no table 'task'.*tasks.*elections"):
+        sim.frames.docs("task")
+    with pytest.raises(af.InvalidConfig, match="no table 'task'"):
+        sim.frames.styled("task")
+
+
+def test_every_table_can_be_had_in_colour_and_says_the_same(sim):
+    for frames in (sim.frames, sim.frames_run.frames, af.Simulation(masters=1).frames):
+        for name in schemas_of(frames):
+            html = frames.styled(name).to_html()
+            assert "<b>bold" not in html
+            assert name in html
+    tasks = sim.frames.styled("tasks").to_html()
+    for word in ("COMPLETED", "FAILED", "background-color: #fbe0db"):
+        assert word in tasks
+
+
+def test_a_long_table_in_colour_is_cut_and_says_so(sim, monkeypatch):
+    monkeypatch.setattr("agentflow.notebook.styling.ROWS_AT_MOST", 10)
+    assert "the first 10 rows of" in sim.frames.styled("events").to_html()

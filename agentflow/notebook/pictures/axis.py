@@ -20,6 +20,9 @@ ENOUGH_PX: Final = 24.0
 WISHED_PX: Final = 18.0
 """What a usual message takes within bursts, if a few bands are room enough."""
 
+BUSY_SHARE: Final = 0.4
+"""As long as so much of it is busy."""
+
 QUIET_FACTOR: Final = 5.0
 BANDS_AT_MOST: Final = 5
 BURST_PX: Final = 16.0
@@ -87,7 +90,7 @@ def axis(
 
     Examples
     --------
-    >>> [band.pieces for band in axis(0, 1, [0.5], [0.3], 100)]
+    >>> [band.pieces for band in axis(0, 1, [0.3, 0.8], [0.3], 100)]
     [(Piece(start=0.0, end=1.0, x=0.0, wide=100.0, quiet=False),)]
     >>> bands = axis(0, 30, [1.0, 1.01, 29.0, 29.01], [0.01, 0.01], 400)
     >>> [piece.quiet for piece in bands[0].pieces]
@@ -99,9 +102,11 @@ def axis(
     if usual <= 0:
         steps = [b - a for a, b in itertools.pairwise(known) if b > a]
         usual = median(steps) / 2 if steps else (end - start) / 20
-    if usual * room / (end - start) >= ENOUGH_PX or not known:
+    bursts = _bursts(known, usual * QUIET_FACTOR) if known else []
+    busy = sum(last - first for first, last in bursts)
+    wide_enough = usual * room / (end - start) >= ENOUGH_PX and busy >= BUSY_SHARE * (end - start)
+    if wide_enough or not known:
         return [Band((Piece(start, end, 0.0, float(room)),))]
-    bursts = _bursts(known, usual * QUIET_FACTOR)
     scale, gap = _scale(bursts, usual, room)
     return _bands(_pieces(bursts, start, end, scale, gap), room, scale)
 

@@ -32,7 +32,7 @@ class ClusterPlots:
 
     def __repr__(self) -> str:
         return (
-            "<plots: panel(), elections(), queue(), waiting(), workers(), spacetime(), mailboxes(), locks(infos), "
+            "<plots: panel(), elections(), queue(), waiting(), workers(), spacetime(), mailboxes(), locks(), "
             "node(id)>"
         )
 
@@ -75,9 +75,10 @@ class ClusterPlots:
             lambda theme: pieces.mailboxes_svg(found, title, width, theme), f"mailboxes of {title}"
         )
 
-    def locks(self, infos: Iterable[Any], width: float = pieces.WIDE) -> Picture:
-        """Leases, as `await lock.list_locks()` gave them."""
-        return locks_picture(leases(infos), "locks", width)
+    def locks(self, infos: Iterable[Any] | None = None, width: float = pieces.WIDE) -> Picture:
+        """The locks that are held now; or leases, as `await lock.list_locks()` gave them."""
+        held_now = self._cluster.lock_rows() if infos is None else infos
+        return locks_picture(leases(held_now), "locks", width)
 
     def workers(self, width: float = 620) -> Picture:
         """The workers, by group where there are many."""

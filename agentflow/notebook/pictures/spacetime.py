@@ -128,13 +128,14 @@ class _Drawing:
 
     def body(self) -> str:
         """All of it, what is behind first."""
-        behind = [*self._quiet(), *self._cuts(), *self._ticks()]
+        over = [part for mark in self.story.marks if not mark.node for part in self._mark(mark)]
+        behind = [*self._quiet(), *over, *self._cuts(), *self._ticks()]
         # The first word takes the room, so those who lead are named first.
         own = [s for s in self.story.stretches if s.node in self.at]
         own.sort(key=lambda s: s.role != "leader")
         lines = [part for stretch in own for part in self._stretch(stretch)]
         names = [svg.text(SIDE - 10, y + 4, node, "t", 11.5, "end", SIDE - 12) for node, y in self.at.items()]
-        marks = [part for mark in self.story.marks for part in self._mark(mark)]
+        marks = [part for mark in self.story.marks if mark.node for part in self._mark(mark)]
         self.hops = [hop for hop in self.story.hops if hop.source in self.at and hop.destination in self.at]
         hops = [part for hop in self.hops for part in self._hop(hop)]
         self._say_hops()
