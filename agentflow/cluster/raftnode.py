@@ -88,6 +88,7 @@ class _Member:
         self.raft = raft
         self._apply = apply
         self._now = 0.0
+        self._proposals: list[tuple[int, bytes]] = []
         self._waiting: deque[tuple[int, Index, Term]] = deque()
         self._asked: dict[NodeId, int] = {}
         self._effects: list[Effect] = []
@@ -112,8 +113,7 @@ class _Member:
         request = event.request
         try:
             if isinstance(request, _Proposal):
-                self.raft.handle(Propose((request.data,)), now)
-                self._waiting.append((event.token, self.raft.last_index, self.raft.term))
+                self._proposals.append((event.token, request.data))
                 return
             if isinstance(request, _Vote):
                 self._vote(event.token, request.request, now)
@@ -124,6 +124,17 @@ class _Member:
             self._effects.append(Answer(event.token, error))
             return
         self._effects.append(Answer(event.token, None))
+
+    def _propose(self) -> None:
+        """Append what was proposed in this turn, in one step."""
+        proposals, self._proposals = self._proposals, []
+        try:
+            self.raft.handle(Propose(tuple(data for _, data in proposals)), self._now)
+        except Refused as error:
+            self._effects += [Answer(token, error) for token, _ in proposals]
+            return
+        term, first = self.raft.term, self.raft.last_index - len(proposals) + 1
+        self._waiting.extend((token, first + at, term) for at, (token, _) in enumerate(proposals))
 
     def _vote(self, token: int, request: VoteRequest, now: float) -> None:
         kind = MessageType.PRE_VOTE if request.pre_vote else MessageType.VOTE
@@ -143,6 +154,8 @@ class _Member:
         )
 
     def ready(self) -> list[Effect]:
+        if self._proposals:
+            self._propose()
         while (ready := self.raft.ready()) is not None:
             self._perform(ready)
         for token in self._asked.values():
@@ -188,6 +201,16 @@ class _Member:
                     leader=self.raft.leader,
                 )
                 self._effects.append(Answer(token, lost))
+
+
+def proposer(node: RaftNode) -> Callable[[bytes, Callable[[Any, bool], None]], int]:
+    """Give a function that proposes a command and has its outcome told to a callback, on agentflow's loop.
+
+    For clients that keep many commands open: `propose` costs a future and a time limit for each.
+    """
+    bus = node._running()
+    ask, name = bus.driver.ask, node.id
+    return lambda data, callback: ask(name, _Proposal(data), callback)
 
 
 class _Bus:
