@@ -17,7 +17,7 @@ from agentflow.ids import AttemptId, NodeId, RunId, TaskId
 if TYPE_CHECKING:
     from agentflow.locks import BlockingLock
 
-__all__ = ["CurrentTask", "InTask", "current_task"]
+__all__ = ["CurrentTask", "InTask", "current_task", "enter"]
 
 
 class CurrentTask:
@@ -91,7 +91,12 @@ def _elsewhere(
     return current
 
 
-_running: ContextVar[CurrentTask | None] = ContextVar("agentflow_task", default=None)
+_running: ContextVar[CurrentTask | tuple[Order, NodeId] | None] = ContextVar("agentflow_task", default=None)
+
+
+def enter(order: Order, worker: NodeId) -> None:
+    """Note, in the task's own context, which task without locks runs here: nearly all never ask."""
+    _running.set((order, worker))
 
 
 class InTask:
@@ -122,4 +127,5 @@ def current_task() -> CurrentTask | None:
     ...     cluster.submit(flow).result("load", timeout=20)
     1
     """
-    return _running.get()
+    running = _running.get()
+    return CurrentTask(*running, {}) if isinstance(running, tuple) else running

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from agentflow.cluster.calls import InputsLost, Workbench
-from agentflow.cluster.current import CurrentTask, InTask
+from agentflow.cluster.current import CurrentTask, InTask, enter
 from agentflow.cluster.locking import ClusterLocks, LockedWork
 from agentflow.core.control.commands import Completion
 from agentflow.core.nodes.messages import Order
@@ -88,15 +88,17 @@ class Life:
             raise
 
     def _call_of(self, order: Order, held: Mapping[str, BlockingLock]) -> Call:
-        current = CurrentTask(order, self._worker, held)
         if self._is_here or not self._bench.is_users(order):
-            return InTask(current, functools.partial(self._perform, order))
-        call = self._bench.call_of(order)
+            call: Call = functools.partial(self._perform, order)
+        else:
+            call = self._bench.call_of(order)
         # Wrapped only where it must be: what cannot travel is easier to name in the user's call itself.
-        return InTask(current, call) if held else call
+        return InTask(CurrentTask(order, self._worker, held), call) if held else call
 
     def _perform(self, order: Order) -> Any:
         self._last[threading.current_thread().name] = order
+        if not order.locks:
+            enter(order, self._worker)
         return self._bench.perform(order)
 
     def _start_locked(

@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_locks.py [--engine sqlite|postgresql|mariadb ...] [--rounds 300] [--waiters 32]
 
 Uncontended: acquire and release through `DistributedLock`, beside the very statements it sends, issued bare through the
-driver on one connection in the same run, turn by turn, so that both meet the same disk. Contended: many waiters on one
+driver on one connection in the same run, turn by turn, so that both meet the same disk. (Where nothing is
+written to a disk, the hop to a thread, which keeps the caller's loop free, costs more than a statement of SQLite.) Contended: many waiters on one
 key; how long a hand-over takes from the release to the next holder, and how many statements a second the waiters send
 while nothing happens. Servers are the tests' own unless AGENTFLOW_TEST_POSTGRES_URL or AGENTFLOW_TEST_MYSQL_URL name some.
 """
