@@ -100,14 +100,14 @@ def styled(frames: Any, table: str) -> Styler:
     frame: pd.DataFrame = getattr(frames, table)()
     shown = frame.head(ROWS_AT_MOST)
     style = shown.style.format(precision=3, na_rep="–", escape="html").hide(axis="index")
-    anything = [name for name in shown.columns if shown[name].dtype == "object"]
+    anything: list[Any] = [name for name in shown.columns if shown[name].dtype == "object"]
     # What is no string the Styler does not escape.
-    style = style.format(dict.fromkeys(anything, said)).format_index(escape="html", axis="columns")
+    style = style.format(said, subset=anything) if anything else style
     for column, look in CELLS.items():
         if column in shown.columns:
             style = style.map(look, subset=[column])
     for column in BARS:
-        if column in shown.columns and shown[column].notna().any():
+        if column in shown.columns and bool((shown[column] > 0).any()):
             style = style.bar(subset=[column], color="#8fb0d8", vmin=0)
     left = len(frame) - len(shown)
     return style.set_caption(table + (f": the first {len(shown):,} rows of {len(frame):,}" if left else ""))

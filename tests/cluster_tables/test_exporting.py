@@ -9,7 +9,10 @@ import pytest
 import agentflow as af
 from agentflow.cluster import tables
 from agentflow.cluster.exporting import FORMATS, NEEDS, export, flat, read, schemas_of
+from agentflow.notebook.graph import warm
 from agentflow.rows import Rows
+
+warm().join()  # before the first test begins: compiling outlives a single one
 
 
 def fail():
