@@ -68,7 +68,9 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class _Proposal(msgspec.Struct, frozen=True):
-    data: bytes
+    """Commands of one client; the answer is a tuple with what became of each, in their order."""
+
+    data: tuple[bytes, ...]
 
 
 class _Nudge(msgspec.Struct, frozen=True):
@@ -88,8 +90,9 @@ class _Member:
         self.raft = raft
         self._apply = apply
         self._now = 0.0
-        self._proposals: list[tuple[int, bytes]] = []
-        self._waiting: deque[tuple[int, Index, Term]] = deque()
+        self._proposals: list[tuple[int, tuple[bytes, ...]]] = []
+        self._waiting: deque[tuple[int, Index, Index, Term]] = deque()
+        """Token, first and last index, and term of what was appended and is not decided."""
         self._asked: dict[NodeId, int] = {}
         self._effects: list[Effect] = []
 
@@ -129,12 +132,15 @@ class _Member:
         """Append what was proposed in this turn, in one step."""
         proposals, self._proposals = self._proposals, []
         try:
-            self.raft.handle(Propose(tuple(data for _, data in proposals)), self._now)
+            self.raft.handle(Propose(tuple(each for _, data in proposals for each in data)), self._now)
         except Refused as error:
             self._effects += [Answer(token, error) for token, _ in proposals]
             return
-        term, first = self.raft.term, self.raft.last_index - len(proposals) + 1
-        self._waiting.extend((token, first + at, term) for at, (token, _) in enumerate(proposals))
+        term = self.raft.term
+        first = self.raft.last_index + 1 - sum(len(data) for _, data in proposals)
+        for token, data in proposals:
+            self._waiting.append((token, first, first + len(data) - 1, term))
+            first += len(data)
 
     def _vote(self, token: int, request: VoteRequest, now: float) -> None:
         kind = MessageType.PRE_VOTE if request.pre_vote else MessageType.VOTE
@@ -189,28 +195,62 @@ class _Member:
             token = self._asked.pop(message.to)
             self._effects.append(Answer(token, VoteResponse(message.term, not message.reject)))
 
-    def _settle(self, last: Index) -> None:
-        """Answer the proposals whose place in the log is decided."""
-        while self._waiting and self._waiting[0][1] <= last:
-            token, index, term = self._waiting.popleft()
-            if self.raft.log.term(index) == term:
-                self._effects.append(Answer(token, Committed(index, term)))
+    def _settle(self, applied: Index) -> None:
+        """Answer the proposals whose places in the log are decided."""
+        while self._waiting and self._waiting[0][2] <= applied:
+            token, first, last, term = self._waiting.popleft()
+            outcome: tuple[Committed | NotLeader, ...]
+            if self.raft.log.term(last) == term:
+                # A leader of that term appended all of them, one after the other.
+                outcome = tuple([Committed(index, term) for index in range(first, last + 1)])
             else:
-                lost = NotLeader(
-                    f"another leader's entry took place {index}; propose again at {self.raft.leader}",
-                    leader=self.raft.leader,
-                )
-                self._effects.append(Answer(token, lost))
+                outcome = tuple([self._fate(index, term) for index in range(first, last + 1)])
+            self._effects.append(Answer(token, outcome))
+
+    def _fate(self, index: Index, term: Term) -> Committed | NotLeader:
+        if self.raft.log.term(index) == term:
+            return Committed(index, term)
+        return NotLeader(
+            f"another leader's entry took place {index}; propose again at {self.raft.leader}",
+            leader=self.raft.leader,
+        )
 
 
-def proposer(node: RaftNode) -> Callable[[bytes, Callable[[Any, bool], None]], int]:
-    """Give a function that proposes a command and has its outcome told to a callback, on agentflow's loop.
+class Proposer:
+    """For a client that keeps many commands open: those of one moment go to the node together.
 
-    For clients that keep many commands open: `propose` costs a future and a time limit for each.
+    It is used on agentflow's loop alone. What becomes of a command is told to its callback there: `Committed`,
+    or the error that `RaftNode.propose` would raise. Nothing limits the time that takes.
+
+    Parameters
+    ----------
+    node : RaftNode
+        A node that runs.
     """
-    bus = node._running()
-    ask, name = bus.driver.ask, node.id
-    return lambda data, callback: ask(name, _Proposal(data), callback)
+
+    def __init__(self, node: RaftNode) -> None:
+        self._node = node.id
+        self._driver = node._running().driver
+        self._data: list[bytes] = []
+        self._callbacks: list[Callable[[Any], None]] = []
+
+    def propose(self, command: bytes, callback: Callable[[Any], None]) -> None:
+        """Propose a command."""
+        if not self._data:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._data.append(command)
+        self._callbacks.append(callback)
+
+    def _send(self) -> None:
+        data, callbacks = tuple(self._data), self._callbacks
+        self._data, self._callbacks = [], []
+
+        def told(outcome: Any, final: bool) -> None:
+            outcomes = outcome if isinstance(outcome, tuple) else [outcome] * len(callbacks)
+            for callback, each in zip(callbacks, outcomes, strict=True):
+                callback(each)
+
+        self._driver.ask(self._node, _Proposal(data), told)
 
 
 class _Bus:
@@ -395,9 +435,11 @@ class RaftNode(Viewable):
                 f"a command is bytes or text with something in it, not {command!r}", field="command"
             )
         if forward and not self.is_leader() and (leader := self.get_leader()) is not None:
-            result = await self._ask(_Proposal(data), at=leader)
+            (result,) = await self._ask(_Proposal((data,)), at=leader)
         else:
-            result = await self._ask(_Proposal(data))
+            (result,) = await self._ask(_Proposal((data,)))
+        if isinstance(result, NotLeader):
+            raise result
         assert isinstance(result, Committed)
         return result
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 import agentflow as af
-from agentflow.cluster.raftnode import proposer
+from agentflow.cluster.raftnode import Proposer
 
 WINDOWS = (1, 20_000)
 PATIENCE = 20.0
@@ -63,10 +63,10 @@ def agentflow_commits(window: int, seconds: float) -> float:
 
 async def drive(leader: af.RaftNode, window: int, seconds: float) -> tuple[int, float]:
     """Keep so many commands open; give how many were committed in the end, and how many a second."""
-    propose = proposer(leader)
+    propose = Proposer(leader).propose
     committed, asked, over = 0, 0, False
 
-    def done(result: Any, final: bool) -> None:
+    def done(result: Any) -> None:
         nonlocal committed, asked
         committed += isinstance(result, af.Committed)
         if not over:

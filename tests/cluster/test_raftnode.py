@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 import agentflow as af
+from agentflow.cluster import raftnode
 
 NAMES = ("a", "b", "c")
 
@@ -121,6 +122,55 @@ def test_a_leader_cut_off_answers_unknown_and_never_hangs():
                 await leader.propose(b"y")
 
     run(scenario())
+
+
+def test_commands_of_one_moment_go_together_and_are_answered_each(monkeypatch):
+    sent = []
+    handle = raftnode.RaftMachine.handle
+
+    def watched(machine, event, now):
+        if isinstance(event, raftnode.Propose):
+            sent.append(len(event.data))
+        return handle(machine, event, now)
+
+    monkeypatch.setattr(raftnode.RaftMachine, "handle", watched)
+
+    async def story():
+        applied = {}
+        async with members(applied=applied) as nodes:
+            leader = await leader_of(nodes)
+            told = []
+            propose = raftnode.Proposer(leader).propose
+            for number in range(500):
+                propose(b"%d" % number, told.append)
+            while len(told) < 500:
+                await asyncio.sleep(0.005)
+            assert sent == [500]
+            assert [each.index for each in told] == list(range(told[0].index, told[0].index + 500))
+            assert applied[leader.id] == [b"%d" % number for number in range(500)]
+
+    af.run_sync(story())
+
+
+def test_of_commands_that_went_together_each_has_its_own_fate():
+    async def story():
+        network = af.Network()
+        async with members(network) as nodes:
+            old = await leader_of(nodes)
+            others = {name: node for name, node in nodes.items() if node is not old}
+            network.isolate(old.id)
+            told = []
+            for command in (b"x", b"y", b"z"):
+                raftnode.Proposer(old).propose(command, told.append)
+            new = await leader_of(others)
+            for number in range(5):
+                await new.propose(b"%d" % number)
+            network.heal()
+            while len(told) < 3:
+                await asyncio.sleep(0.005)
+            assert [type(each) for each in told] == [af.NotLeader] * 3
+
+    af.run_sync(story())
 
 
 def test_what_is_not_running_says_so():
