@@ -1,10 +1,13 @@
 """Faults strike when they should, do what they say, are undone when they end, and are counted if they landed."""
 
+import gc
 import math
+import weakref
 
 import pytest
 
 import agentflow as af
+from agentflow.core.raft.inputs import Transfer
 from agentflow.runtime.nemesis import KINDS, landed
 
 
@@ -231,3 +234,19 @@ def test_when_a_nemesis_ends_all_is_mended(busy):
     assert verdict
     liveness = [part for part in verdict.parts[0].parts if part.promise == "liveness after healing"]
     assert [str(part.outcome) for part in liveness] == ["ok"]
+
+
+def test_a_refusal_in_the_trace_keeps_no_simulation_alive():
+    sim = af.Simulation(masters=3, seed=1, config=af.RaftConfig.fast())
+    sim.run_until(lambda s: s.leader)
+    with pytest.raises(af.Refused):
+        sim.transfer_leadership("master-9")
+    follower = next(name for name in sim.masters if name != sim.leader)
+    refused = []
+    sim._world.host.ask(follower, Transfer(sim.leader), lambda answer, known: refused.append(type(answer)))
+    sim.run_for(1)
+    assert refused == [af.NotLeader]
+    gone = weakref.ref(sim)
+    del sim
+    gc.collect()
+    assert gone() is None

@@ -225,7 +225,8 @@ class Master:
                 assert isinstance(request, Transfer)
                 self.raft.handle(request, self._now)
         except Refused as error:
-            self._effects.append(Answer(event.token, error))
+            # A traceback would keep the host, and all it holds, alive for as long as the trace has the answer.
+            self._effects.append(Answer(event.token, error.with_traceback(None)))
         else:
             self._effects.append(Answer(event.token, None))
 
