@@ -127,7 +127,8 @@ class Sheet:
         self.open()
 
     def _console(self, message):
-        if message.type == "error" and "favicon" not in message.text:
+        # The debugger is JupyterLab's own, and complains of kernels that end.
+        if message.type == "error" and not any(word in message.text for word in ("favicon", "debugger")):
             self.problems.append(f"{message.text} {message.location.get('url', '')}")
 
     def _request(self, request):

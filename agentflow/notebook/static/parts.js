@@ -171,17 +171,24 @@ export function view(model, el, { name, draw, keep, rest }) {
   let asked = 0;
   let frozen = false;
 
-  state.send = (what) => model.send(what);
+  // A kernel that is gone takes no messages: the view says that it rests, and no error is left on the console.
+  function send(what) {
+    try {
+      Promise.resolve(model.send(what)).catch(gone);
+    } catch {
+      gone();
+    }
+  }
   state.do = (name, given) => {
     state.said = { line: "…", error: "" };
-    model.send({ what: "do", do: name, ...given });
+    send({ what: "do", do: name, ...given });
     paint();
   };
   state.resync = () => {
     const now = performance.now();
     if (now - asked > 1000) {
       asked = now;
-      model.send({ what: "resync" });
+      send({ what: "resync" });
     }
   };
   state.paint = () => paint();
@@ -228,6 +235,8 @@ export function view(model, el, { name, draw, keep, rest }) {
     }
   }
   function gone() {
+    if (frozen || state.dead) return;
+    state.dead = true;
     state.resting = "The kernel is gone: this is the last that was known.";
     paint();
   }
@@ -254,7 +263,7 @@ export function view(model, el, { name, draw, keep, rest }) {
       if (!frozen) gone();
       return;
     }
-    if (seen()) model.send({ what: "seen" });
+    if (seen()) send({ what: "seen" });
   }
   document.addEventListener("visibilitychange", tell);
   const beat = setInterval(() => {
@@ -263,7 +272,7 @@ export function view(model, el, { name, draw, keep, rest }) {
     const now = performance.now();
     const quiet = now - state.heard > PATIENCE_MS;
     const before = state.resting;
-    if (model.comm_live !== false) {
+    if (!state.dead && model.comm_live !== false) {
       state.resting = !quiet ? ""
         : now - state.here > PATIENCE_MS ? "No word from the kernel: this is the last that was known."
         : "The kernel answers, the cluster does not: its loop stands still.";
