@@ -107,7 +107,12 @@ def axis(
     wide_enough = usual * room / (end - start) >= ENOUGH_PX and busy >= BUSY_SHARE * (end - start)
     if wide_enough or not known:
         return [Band((Piece(start, end, 0.0, float(room)),))]
-    scale, gap = _scale(bursts, usual, room)
+    scale, gap, wished = _scale(bursts, usual, room)
+    for less in (1.0, 0.93, 0.86, 0.8):
+        # What does not fit at the ends of the bands may spill over: a little less scale saves a band.
+        found = _bands(_pieces(bursts, start, end, scale * less, gap), room, scale * less)
+        if len(found) <= wished:
+            return found
     return _bands(_pieces(bursts, start, end, scale, gap), room, scale)
 
 
@@ -122,8 +127,8 @@ def _bursts(known: Sequence[float], quiet: float) -> list[tuple[float, float]]:
     return found
 
 
-def _scale(bursts: Sequence[tuple[float, float]], usual: float, room: float) -> tuple[float, float]:
-    """Pixels a second within bursts, and the width of a quiet stretch: with as few bands as can be read."""
+def _scale(bursts: Sequence[tuple[float, float]], usual: float, room: float) -> tuple[float, float, int]:
+    """Pixels a second within bursts, the width of a quiet stretch, and how few bands that should take."""
     busy = sum(b - a for a, b in bursts) or usual
     gaps = len(bursts) + 1
     gap = min(GAP_PX, 0.6 * BANDS_AT_MOST * room / gaps)
@@ -132,8 +137,8 @@ def _scale(bursts: Sequence[tuple[float, float]], usual: float, room: float) -> 
         # Some of each band is lost where a burst does not fit into what is left of it.
         scale = (bands * room * (1.0 if bands == 1 else 0.93) - gaps * gap - BURST_PX * len(bursts)) / busy
         if scale * usual >= WISHED_PX:
-            return min(scale, 3 * WISHED_PX / usual), gap
-    return max(scale, room * 0.2 / busy), gap
+            return min(scale, 3 * WISHED_PX / usual), gap, bands
+    return max(scale, room * 0.2 / busy), gap, BANDS_AT_MOST
 
 
 def _pieces(

@@ -143,7 +143,7 @@ def logs(masters: Sequence[MasterStatus], width: float) -> tuple[str, float]:
     first = max(1, last - room + 1)
     for i, master in enumerate(shown):
         y = 26 + i * 36
-        parts.append(_log_row(master, y, width, names, cell, first))
+        parts.append(_log_row(master, y, width, names, cell, first, last))
         if i:
             parts.append(svg.line(0, y - 3, width, y - 3, "grid"))
     height = 26 + len(shown) * 36
@@ -153,7 +153,9 @@ def logs(masters: Sequence[MasterStatus], width: float) -> tuple[str, float]:
     return "".join(parts), height
 
 
-def _log_row(master: MasterStatus, y: float, width: float, names: float, cell: float, first: int) -> str:
+def _log_row(
+    master: MasterStatus, y: float, width: float, names: float, cell: float, first: int, last: int
+) -> str:
     word = said_of(master)
     mark = "✕" if word == "crashed" else "‖" if word == "paused" else SHOWN.get(master.role, "○")
     parts = [
@@ -172,6 +174,9 @@ def _log_row(master: MasterStatus, y: float, width: float, names: float, cell: f
     if before > 0:
         parts.append(svg.text(x + 26, y + 18, f"+{_brief(before)}", "m", 10, "end", 30))
     x += 31
+    if not tail and last > master.last:
+        behind = svg.count(last - master.last, "entry", "entries")
+        parts.append(svg.text(x + 4, y + 18, f"{behind} behind", "m", 11, width=width - x - 120))
     for index, term in tail:
         at = x + (index - first) * cell
         colour = term_class(term)

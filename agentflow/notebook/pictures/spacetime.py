@@ -159,7 +159,7 @@ class _Drawing:
             if piece.wide >= 22:
                 parts.append(
                     svg.text(
-                        x + piece.wide / 2, self.bottom + 11, length, "m", 9.5, "middle", piece.wide + 10
+                        x + piece.wide / 2, self.bottom + 11, length, "m", 9.5, "middle", piece.wide + 24
                     )
                 )
         return parts

@@ -23,7 +23,7 @@ def workers(found: Sequence[WorkerStatus], width: float, singly: int = SINGLY_AT
     """How much of each is in use; of many, by group."""
     alive = sum(1 for worker in found if worker.status not in ABSENT)
     slots = sum(worker.slots for worker in found if worker.status not in ABSENT)
-    running = sum(worker.running for worker in found)
+    running = sum(worker.running for worker in found if worker.status not in ABSENT)
     said = f"{alive} of {len(found)} up, {running:,} of {slots:,} slots in use"
     parts = [svg.caption(0, 11, "workers", said, width)]
     if not found:
