@@ -55,6 +55,10 @@ class InputsLost(Exception):
         self.tasks = tasks
 
 
+class GivenBack(Exception):
+    """An order that was taken ahead and not begun, because those before it take long."""
+
+
 class Workbench:
     """Turns orders into calls, and what comes of them into completions.
 
@@ -210,6 +214,8 @@ class Workbench:
                 (),
                 grown,
             )
+        if isinstance(error, GivenBack):
+            return Completion(order.attempt, Settlement.CANCELLED, outcome.started, outcome.finished)
         if isinstance(error, InputsLost):
             report = ErrorReport(
                 "ObjectLost", "values that it takes had left the store; they are computed again"

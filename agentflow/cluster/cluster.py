@@ -41,6 +41,7 @@ from agentflow.core.raft import RaftConfig
 from agentflow.core.scheduling import HealthCheckConfig
 from agentflow.errors import InvalidConfig, Refused, TimedOut
 from agentflow.executors import Runner, runner_for
+from agentflow.executors.threads import Brigade
 from agentflow.ids import AttemptId, NodeId, RunId
 from agentflow.objects.memory import MemoryStore
 from agentflow.runtime.host import Host
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from agentflow.locks import BlockingLock, LockInfo
 
 _T = TypeVar("_T")
+
+AHEAD = 3
+"""Threads whose tasks are brief are given this many times what they run at once, to wait there."""
 
 GOODBYE_SECS = 1.0
 """How long `close` waits for functions that still run."""
@@ -152,7 +156,13 @@ class Cluster(Facade, metaclass=Reusing):
         )
         self._executor = executor
         self._locks = ClusterLocks(locks, lock_ttl_secs)
-        self._launcher = RunnerLauncher(self._bench, self._make_runner, self._locks)
+        self._brigade = Brigade()
+        self._launcher = RunnerLauncher(
+            self._bench,
+            self._make_runner,
+            self._locks,
+            later=lambda seconds, fn: self._driver.later(seconds, fn),
+        )
         host.launcher = self._launcher
         # An audience need not wait for the first election at its own speed.
         self._driver = RealtimeDriver(host, seed=seed)
@@ -168,6 +178,8 @@ class Cluster(Facade, metaclass=Reusing):
                 ),
                 masters=masters,
                 seed=seed,
+                # What threads do not get to can be taken back for certain.
+                ahead=AHEAD if isinstance(executor, str) and executor == "threads" else 0,
             )
             self._driver.call(self._populate, specs)
             self._await_leader()
@@ -193,7 +205,9 @@ class Cluster(Facade, metaclass=Reusing):
 
     def _make_runner(self, worker_id: NodeId) -> tuple[Runner, bool]:
         slots = self._deployment.worker_specs[worker_id].max_tasks
-        runner = runner_for(self._executor, name=worker_id, slots=slots, clock=lambda: self._driver.now)
+        runner = runner_for(
+            self._executor, name=worker_id, slots=slots, clock=lambda: self._driver.now, brigade=self._brigade
+        )
         return runner, runner is not self._executor
 
     def _retire(self, node_id: NodeId) -> None:

@@ -14,6 +14,7 @@ import msgspec
 from agentflow.cluster.locking import checked_locks
 from agentflow.core.control.commands import Backoff, Grown, SubmitRun, TaskOptions
 from agentflow.core.scheduling import Call, MapHandle, TaskHandle, TaskNode, Workflow
+from agentflow.core.scheduling.tasks import DEFAULT_DURATION_SECS
 from agentflow.errors import InvalidConfig, NoSuchTask
 from agentflow.ids import AttemptId, TaskId
 
@@ -73,9 +74,22 @@ class Parts(msgspec.Struct, frozen=True):
     ends: tuple[int, ...]
 
 
+_PLAIN = TaskOptions(duration=DEFAULT_DURATION_SECS)
+
+
 def options_of(node: TaskNode) -> TaskOptions:
     """What the control plane must know of a task's settings."""
     backoff = node.backoff
+    if (
+        node.priority == _PLAIN.priority
+        and node.estimated_duration_secs == DEFAULT_DURATION_SECS
+        and node.when == _PLAIN.when
+        and node.timeout_secs is None
+        and node.group is None
+        and backoff is None
+        and not (node.retries or node.resources or node.requires or node.locks)
+    ):
+        return _PLAIN
     return TaskOptions(
         priority=int(node.priority),
         group=node.group,

@@ -70,7 +70,7 @@ class WorkerSpec:
                     f"resource {name!r} is {amount!r}; it cannot be negative", field="resources"
                 )
 
-    def registration(self, worker_id: NodeId, epoch: int) -> RegisterWorker:
+    def registration(self, worker_id: NodeId, epoch: int, ahead: int = 0) -> RegisterWorker:
         """The command by which a worker of this kind registers."""
         resources = dict(self.resources)
         if self.gpu_count:
@@ -83,6 +83,7 @@ class WorkerSpec:
             cpu_cores=float(self.cpu_cores),
             resources=tuple(sorted((name, float(amount)) for name, amount in resources.items())),
             attributes=tuple(sorted(self.attributes.items())),
+            ahead=ahead,
         )
 
 
@@ -105,6 +106,8 @@ class Deployment:
         Applied entries after which a master saves its tables and drops the log before them.
     disk : callable, optional
         Makes a master's disk; by default one in memory that outlives a kill.
+    ahead : int
+        How many times the tasks that it runs at once a worker takes ahead, while they are brief.
     """
 
     def __init__(
@@ -117,7 +120,9 @@ class Deployment:
         seed: int,
         compact_after: int | None = None,
         disk: Callable[[NodeId], Any] = MemoryDisk,
+        ahead: int = 0,
     ) -> None:
+        self.ahead = ahead
         self.host = host
         self.health = health
         self.seed = seed
@@ -152,7 +157,8 @@ class Deployment:
 
     def _make_worker(self, node_id: NodeId, stored: Any, incarnation: int, now: float) -> Worker:
         epoch = incarnation * EPOCHS_PER_LIFE
-        registration = self.worker_specs[node_id].registration(node_id, epoch)
+        spec = self.worker_specs[node_id]
+        registration = spec.registration(node_id, epoch, self.ahead * spec.max_tasks)
         return Worker(registration, self.master_ids, self.health.heartbeat_interval_secs, now)
 
     def remove_worker(self, worker_id: NodeId) -> None:

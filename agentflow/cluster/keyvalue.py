@@ -42,7 +42,8 @@ class KeyValueClient:
 
     def get(self, key: str, *, timeout: float | None = None) -> Any:
         """Read a key: never older than any write that was acknowledged before; None if it was never written."""
-        return self._home._command(self.id, KeyGet(_key(key)), timeout)
+        # A value of the caller's own: what the masters hold must not change under them.
+        return _plain(self._home._command(self.id, KeyGet(_key(key)), timeout))
 
     def cas(self, key: str, expected: Any, value: Any, *, timeout: float | None = None) -> bool:
         """Write a key if it holds `expected`; say whether it did."""

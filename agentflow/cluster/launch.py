@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agentflow.cluster.calls import InputsLost, Workbench
+from agentflow.cluster.calls import GivenBack, InputsLost, Workbench
 from agentflow.cluster.current import CurrentTask, InTask, enter
 from agentflow.cluster.locking import ClusterLocks, LockedWork
 from agentflow.core.control.commands import Completion
@@ -25,6 +25,11 @@ from agentflow.runtime.virtual import VirtualDriver
 
 if TYPE_CHECKING:
     from agentflow.locks import BlockingLock
+NUDGE_SECS = 0.002
+"""How often runners are looked after while work waits there."""
+
+PATIENCE_NUDGES = 10
+"""What was taken ahead is given back when nothing of it was begun in this many looks."""
 
 _log = logging.getLogger("agentflow")
 
@@ -62,22 +67,36 @@ class Life:
         # no call of the user's is then done here, by a thread: it concerns values that are here.
         self._is_here = isinstance(runner, ThreadRunner | InlineRunner)
         self._helper: Runner | None = None
+        self._first: int | None = None
+        self._waits = 0
+
+    def nudge(self) -> bool:
+        """Help work along that waits beside threads at rest, or behind tasks that take long; say if any waits.
+
+        What was taken ahead in the belief that tasks are brief, and has waited for a while, is given back:
+        another worker may be free.
+        """
+        runner = self.runner
+        if not isinstance(runner, ThreadRunner):
+            return False
+        first = runner.nudge()
+        self._waits = self._waits + 1 if first is not None and first == self._first else 0
+        self._first = first
+        if self._waits >= PATIENCE_NUDGES:
+            self._waits, now = 0, self._bench.clock()
+            for key, done in runner.take_back():
+                done(key, Outcome(None, GivenBack(), now, now))
+        return first is not None
 
     def start(self, order: Order, done: Callable[[Completion | LockHeld], None]) -> None:
         """Start an order; its end is told to `done`."""
-        attempt, bench, orders, unwanted = order.attempt, self._bench, self.orders, self._unwanted
-
-        def finish(key: int, outcome: Outcome) -> None:
-            keep = key not in unwanted
-            unwanted.discard(key)
-            orders.pop(key, None)
-            done(bench.complete(order, outcome, keep=keep))
-
+        attempt, bench, orders = order.attempt, self._bench, self.orders
         orders[attempt] = order
         try:
             if order.locks:
-                self._start_locked(order, finish, done)
+                self._start_locked(order, functools.partial(self._finish, order, done), done)
             else:
+                finish = functools.partial(self._finish, order, done)
                 self._runner_of(order).start(attempt, self._call_of(order, {}), finish)
         except InputsLost as lost:
             orders.pop(attempt, None)
@@ -94,6 +113,16 @@ class Life:
             call = self._bench.call_of(order)
         # Wrapped only where it must be: what cannot travel is easier to name in the user's call itself.
         return InTask(CurrentTask(order, self._worker, held), call) if held else call
+
+    def _finish(
+        self, order: Order, done: Callable[[Completion | LockHeld], None], key: int, outcome: Outcome
+    ) -> None:
+        keep = True
+        if self._unwanted and key in self._unwanted:
+            keep = False
+            self._unwanted.discard(key)
+        self.orders.pop(key, None)
+        done(self._bench.complete(order, outcome, keep=keep))
 
     def _perform(self, order: Order) -> Any:
         self._last[threading.current_thread().name] = order
@@ -211,6 +240,8 @@ class RunnerLauncher:
         `make(worker id)` gives a runner, and whether it ends with that life of the worker.
     locks : ClusterLocks, optional
         Where the locks are that tasks declare.
+    later : callable, optional
+        `later(seconds, fn)` calls on the loop; without it nobody is nudged.
     """
 
     def __init__(
@@ -218,7 +249,10 @@ class RunnerLauncher:
         bench: Workbench,
         make: Callable[[NodeId], tuple[Runner, bool]],
         locks: ClusterLocks | None = None,
+        later: Callable[[float, Callable[[], None]], None] | None = None,
     ) -> None:
+        self._later = later
+        self._is_nudging = False
         self._bench = bench
         self._make = make
         self._locks = locks
@@ -253,14 +287,29 @@ class RunnerLauncher:
         done: Callable[[Completion | LockHeld], None],
     ) -> None:
         """Start an order on its worker's runner."""
-        overdue = self._overdue
+        self._life(node_id, incarnation).start(work, functools.partial(self._ended, attempt, done))
+        if self._later is not None and not self._is_nudging:
+            self._is_nudging = True
+            self._later(NUDGE_SECS, self._nudge)
 
-        def finish(completion: Completion | LockHeld) -> None:
-            if overdue:
-                overdue.pop(attempt, None)
-            done(completion)
+    def _ended(
+        self,
+        attempt: AttemptId,
+        done: Callable[[Completion | LockHeld], None],
+        completion: Completion | LockHeld,
+    ) -> None:
+        if self._overdue:
+            self._overdue.pop(attempt, None)
+        done(completion)
 
-        self._life(node_id, incarnation).start(work, finish)
+    def _nudge(self) -> None:
+        self._is_nudging = False
+        if self.is_closing or self._later is None:
+            return
+        waiting = [life for _, life in self._lives.values() if life.nudge()]
+        if waiting:
+            self._is_nudging = True
+            self._later(NUDGE_SECS, self._nudge)
 
     def abandon(self, node_id: NodeId, incarnation: int, attempt: AttemptId) -> None:
         """Take an attempt out of its runner's queue, or want its result no more."""

@@ -17,7 +17,7 @@ from agentflow.executors.engines import RayExecutor
 from agentflow.executors.futures import ExecutorRunner
 from agentflow.executors.inline import InlineRunner
 from agentflow.executors.processes import ProcessRunner
-from agentflow.executors.threads import ThreadRunner, check_slots
+from agentflow.executors.threads import Brigade, ThreadRunner, check_slots
 
 ExecutorSpec: TypeAlias = str | Executor | Runner | Callable[[str], Any]
 
@@ -29,6 +29,7 @@ def runner_for(
     slots: int,
     clock: Clock = time.monotonic,
     capture: int = streams.LIMIT,
+    brigade: Brigade | None = None,
 ) -> Runner:
     """Make a worker's runner.
 
@@ -47,6 +48,8 @@ def runner_for(
         Gives the seconds that outcomes are stamped with.
     capture : int
         How many characters of a task's output are kept; 0 lets threads print where they stand.
+    brigade : Brigade, optional
+        Threads that help one another; see `ThreadRunner`.
 
     Raises
     ------
@@ -65,6 +68,8 @@ def runner_for(
     agentflow.errors.InvalidConfig: executor='thread' is not known; write 'threads', 'processes', ...
     """
     check_slots(name, slots)
+    if isinstance(spec, str) and spec == "threads":
+        return ThreadRunner(name, slots, clock=clock, capture=capture, brigade=brigade)
     made = _made(spec, name, slots, clock, capture, owns=False)
     if made is None and callable(spec) and not isinstance(spec, type):
         given = spec(name)

@@ -161,6 +161,10 @@ class RealtimeDriver:
             self._loop.call_soon_threadsafe(run)
         return future.result()
 
+    def later(self, seconds: float, fn: Callable[[], None]) -> None:
+        """Call `fn` on the loop in so many of the wall's seconds; to be called there."""
+        self._loop.call_later(seconds, fn)
+
     def close(self) -> None:
         """Stop all nodes and leave nothing behind; a second time does nothing."""
         with self._lock:

@@ -185,3 +185,22 @@ def test_a_killed_workers_processes_end_with_it(processes):
     processes.add_worker()
     assert processes.submit(pid_of).result(timeout=SOON) != pid
     run.cancel()
+
+
+def test_brief_tasks_behind_long_ones_are_given_to_who_is_free(eventually):
+    """What a worker took ahead must not wait for tasks that take long while another worker is idle."""
+    gate = threading.Event()
+    with af.Cluster(masters=1, workers=2) as cluster:
+        cluster.map(abs, range(400)).wait(20)
+        assert any(worker.pace for worker in cluster.plane().workers.values())
+        flow = af.Workflow("mixed")
+        for i in range(4):
+            flow.add(gate.wait, 30, id=f"long{i}")
+        flow.map(abs, range(200), id="brief")
+        run = cluster.submit(flow)
+        try:
+            assert run.result(flow["brief"], timeout=20) == list(range(200))
+        finally:
+            gate.set()
+        assert run.wait(20).ok
+        assert set(run.frames.attempts()["state"]) == {"COMPLETED"}

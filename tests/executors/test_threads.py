@@ -11,6 +11,7 @@ import pytest
 
 from agentflow.errors import InvalidConfig
 from agentflow.executors import ThreadRunner
+from agentflow.executors.threads import BRISK, Brigade
 
 
 def test_threads_start_as_they_are_needed_and_bear_the_workers_name(runners, ends):
@@ -142,6 +143,7 @@ def test_a_task_that_never_ends_does_not_keep_the_interpreter_from_exiting():
     code = """
 import threading
 from agentflow.executors import ThreadRunner
+from agentflow.executors.threads import BRISK, Brigade
 begun = threading.Event()
 runner = ThreadRunner("w1", 2)
 runner.start(1, lambda: (begun.set(), threading.Event().wait()), print)
@@ -185,3 +187,64 @@ def test_a_task_costs_little(runners):
     last.wait(20)
     # About 4 microseconds of processor time here; what fails this is a lock or a wake-up per task.
     assert (time.process_time() - begin) / 20_000 < 40e-6
+
+
+class TestBrigade:
+    """Runners whose threads help one another while tasks are brief."""
+
+    @pytest.fixture
+    def brigade(self):
+        brigade = Brigade()
+        members = [ThreadRunner(f"w{i}", slots=2, brigade=brigade) for i in (1, 2)]
+        yield members
+        for runner in members:
+            assert runner.close(5.0) == []
+
+    def brisk(self, runner, ends):
+        for key in range(BRISK + 4):
+            runner.start(-1 - key, lambda: None, ends)
+            ends.outcome()
+
+    def test_brief_work_in_a_burst_is_done_whoever_is_awake(self, brigade, ends):
+        for runner in brigade:
+            self.brisk(runner, ends)
+        for key in range(200):
+            brigade[key % 2].start(key, lambda: None, ends)
+        assert sorted(ends.next()[0] for _ in range(200)) == list(range(200))
+
+    def test_work_behind_a_task_that_blocks_goes_on_after_a_nudge(self, brigade, ends):
+        runner = brigade[0]
+        self.brisk(runner, ends)
+        gate = threading.Event()
+        runner.start(1, lambda: gate.wait(20), ends)
+        runner.start(2, lambda: "free", ends)
+        while runner.nudge() is not None:
+            pass
+        assert ends.outcome().value == "free"
+        gate.set()
+        assert ends.outcome().value is True
+
+    def test_what_no_thread_took_up_is_given_back_once(self, brigade, ends):
+        runner = brigade[0]
+        self.brisk(runner, ends)
+        gate, begun = threading.Event(), threading.Semaphore(0)
+        for key in (1, 2):
+            runner.start(key, lambda: begun.release() or gate.wait(20), ends)
+            runner.nudge()
+            assert begun.acquire(timeout=20)
+        for key in (3, 4, 5):
+            runner.start(key, lambda: "never", ends)
+        assert runner.abandon(4)
+        assert [key for key, _ in runner.take_back()] == [3, 5]
+        assert runner.take_back() == []
+        gate.set()
+        assert sorted(ends.next()[0] for _ in range(2)) == [1, 2]
+
+    def test_a_slot_is_replaced_whoever_helps_with_its_work(self, brigade, ends):
+        runner = brigade[0]
+        gate, begun = threading.Event(), threading.Event()
+        runner.start(1, lambda: begun.set() or gate.wait(20), ends)
+        assert begun.wait(20)
+        assert brigade[1].replace(1) == "w1/0"
+        gate.set()
+        assert ends.next()[0] == 1

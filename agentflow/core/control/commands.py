@@ -9,6 +9,7 @@ a reference and a size.
 
 from __future__ import annotations
 
+from collections import deque
 from enum import IntEnum
 from typing import Any, TypeAlias
 
@@ -23,6 +24,7 @@ class Settlement(IntEnum):
     COMPLETED = 0
     FAILED = 1
     CANCELLED = 2
+    """Given back: it was never begun."""
     DECLINED = 3
     """It never began: somebody else has a lock that it wants. The task waits its turn again."""
 
@@ -142,7 +144,11 @@ class ForgetRun(msgspec.Struct, frozen=True, tag="forget", array_like=True):
 
 
 class RegisterWorker(msgspec.Struct, frozen=True, tag="register", array_like=True):
-    """A worker offers its slots. A higher `epoch` is a new life: what the old one ran is lost."""
+    """A worker offers its slots. A higher `epoch` is a new life: what the old one ran is lost.
+
+    While its tasks are brief it may be given `ahead` more than it runs at once; it gives back what it does not
+    get to.
+    """
 
     worker: NodeId
     epoch: int
@@ -152,6 +158,7 @@ class RegisterWorker(msgspec.Struct, frozen=True, tag="register", array_like=Tru
     memory_load: float = 0.0
     resources: tuple[tuple[str, float], ...] = ()
     attributes: tuple[tuple[str, str | float | bool], ...] = ()
+    ahead: int = 0
 
 
 class WorkerLost(msgspec.Struct, frozen=True, tag="lost", array_like=True):
@@ -287,6 +294,18 @@ def encode(batch: Batch) -> bytes:
     return _encoder.encode(batch)
 
 
+_read: deque[tuple[bytes, Batch]] = deque(maxlen=8)
+
+
 def decode(data: bytes) -> Batch:
-    """Read a log entry's bytes back."""
-    return _decoder.decode(data)
+    """Read a log entry's bytes back.
+
+    The masters of one process apply the same bytes soon one after the other, and a batch cannot be changed:
+    what was read for one serves all.
+    """
+    for known, batch in tuple(_read):
+        if known is data:
+            return batch
+    batch = _decoder.decode(data)
+    _read.append((data, batch))
+    return batch

@@ -195,6 +195,8 @@ class Ledger:
             live = self._end(completion.attempt, AttemptState.COMPLETED, completion)
             run, task = live.run, live.task
             run.value[task] = completion.attempt
+            if live.worker.ahead:
+                live.worker.note_pace(completion.finished - completion.started)
             trouble = ""
             if completion.items >= 0 and run.kind(task) is TaskKind.EXPAND:
                 trouble = add_items(run, task, completion.items)
@@ -211,8 +213,7 @@ class Ledger:
                 note_value(run, task, completion.bytes)
             self._settle(run, task, State.COMPLETED)
         elif completion.settlement is Settlement.CANCELLED:
-            live = self._end(completion.attempt, AttemptState.CANCELLED, completion)
-            self._ready(live.run, live.task)
+            self._take_back(completion.attempt)
         elif completion.settlement is Settlement.DECLINED:
             self._decline(completion)
         elif completion.lost:
@@ -221,6 +222,16 @@ class Ledger:
         else:
             live = self._end(completion.attempt, AttemptState.FAILED, completion)
             self._retry_or_fail(live.run, live.task, completion.error)
+
+    def _take_back(self, attempt: AttemptId) -> None:
+        """Let somebody else run what a worker was given and did not begin."""
+        live = self._take_off(attempt)
+        run, task = live.run, live.task
+        # Its slots are full of longer tasks than were thought.
+        live.worker.pace = 0
+        run.tries[task] -= 1
+        run.move(task, State.READY)
+        self.queue.put_back(run, task, run.ready_at[task], live.order)
 
     def _graft(self, run: RunState, task: int, attempt: AttemptId, grown: Grown) -> str:
         """Let a task wait for the workflow that it returned."""
@@ -427,7 +438,7 @@ class Ledger:
         running = sum(run.counts[State.RUNNING] for run in self.runs.values())
         assert running == len(self.live), "every running task has one live attempt"
         for worker in self.workers.values():
-            assert len(worker.running) <= worker.slots, "a worker holds no more than its slots"
+            assert len(worker.running) <= worker.slots + worker.ahead, "a worker holds no more than it takes"
         wanted = [key for live in self.live.values() for key in live.run.option(live.task).locks]
         assert sorted(wanted) == sorted(self.gate.wanted), "one attempt at most is under way for a lock"
         queued = {(entry.run.id, entry.task) for entry, _, _ in self.queue.waiting()}

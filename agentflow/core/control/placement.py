@@ -29,6 +29,12 @@ READY = int(State.READY)
 AGEING_PER_SECOND = 10.0
 RETRY_PENALTY = 50.0
 
+BRIEF_SECS = 0.002
+"""A worker whose tasks take less waits longer for orders than it works."""
+
+BRISK, BRISKEST = 16, 64
+"""After how many brief tasks a worker is given some ahead, and how many are remembered."""
+
 Demand: TypeAlias = tuple[
     str | None, tuple[tuple[str, float], ...], tuple[tuple[str, str | float | bool], ...], tuple[str, ...]
 ]
@@ -60,6 +66,8 @@ class WorkerState(msgspec.Struct):
     alive: bool = True
     lost_at: float = -1.0
     reason: str = ""
+    ahead: int = 0
+    pace: int = 0
 
     @property
     def load(self) -> float:
@@ -67,9 +75,21 @@ class WorkerState(msgspec.Struct):
         return 0.6 * self.memory_load + 0.4 * len(self.running) / self.cpu_cores
 
     @property
+    def limit(self) -> int:
+        """How many attempts it is given: more than it runs at once while its tasks are brief."""
+        return self.slots + self.ahead if self.pace >= BRISK else self.slots
+
+    @property
     def open_slots(self) -> int:
         """How many more attempts it takes now."""
-        return self.slots - len(self.running) if self.alive and not self.draining else 0
+        return self.limit - len(self.running) if self.alive and not self.draining else 0
+
+    def note_pace(self, took: float) -> None:
+        """Count an attempt that took so many seconds."""
+        if took < BRIEF_SECS:
+            self.pace = min(self.pace + 1, BRISKEST)
+        else:
+            self.pace >>= 1
 
     def meets(self, demand: Demand) -> bool:
         """Whether it could ever run such a task, were it idle."""
@@ -99,6 +119,7 @@ def enlist(command: RegisterWorker, at: float) -> WorkerState:
         total=total,
         attributes=dict(command.attributes),
         registered_at=at,
+        ahead=command.ahead,
     )
 
 

@@ -346,7 +346,7 @@ class Plane(Ledger):
             queue.serve(waiting, lane)
             self._assign(waiting, worker)
             running = len(worker.running)
-            if running < worker.slots:
+            if running < worker.limit:
                 heapq.heapreplace(heap, (worker.load, running, worker.id, worker))
             else:
                 heapq.heappop(heap)
