@@ -23,6 +23,7 @@ from agentflow.core.record import Record
 from agentflow.errors import InvalidConfig
 from agentflow.ids import NodeId, RunId, TaskId
 from agentflow.rows import Rows, Schema
+from agentflow.runtime.trace import vector_clocks as clocks_of
 from agentflow.views import find
 
 if TYPE_CHECKING:
@@ -148,9 +149,23 @@ class ClusterFrames:
         """Every message sent, and what became of it."""
         return self._frame(tables.MESSAGES, lambda: message_rows(self._source.records()))
 
-    def events(self) -> pd.DataFrame:
-        """Every event of the trace that is still kept."""
-        return self._frame(tables.EVENTS, lambda: map(event_row, self._source.records()))
+    def events(self, *, vector_clocks: bool = False) -> pd.DataFrame:
+        """Every event of the trace that is still kept.
+
+        Parameters
+        ----------
+        vector_clocks : bool
+            Add a column `vector`: for each node how many of its events each event may know of. Of two events
+            one can have caused the other only if no entry of its clock is the larger one.
+        """
+        import pandas as pd
+
+        records = self._source.read(lambda: list(self._source.records()))
+        rows = [(*event_row(record), None if record.message < 0 else record.message) for record in records]
+        table = self._frame(tables.EVENTS, lambda: rows)
+        if vector_clocks:
+            table["vector"] = pd.Series(clocks_of(records), index=table.index, dtype=object)
+        return table
 
     def locks(self) -> pd.DataFrame:
         """Every lock that is held now, by tasks, cells and whoever else shares the database."""

@@ -187,7 +187,11 @@ _TRACE_COLUMNS: Final = (
     Column("payload", ANY, "the message, write or note itself"),
 )
 
-EVENTS: Final = Schema("events", "a row an event of the trace", _TRACE_COLUMNS)
+EVENTS: Final = Schema(
+    "events",
+    "a row an event of the trace",
+    (*_TRACE_COLUMNS, Column("message", COUNT, "number of the message it is about")),
+)
 
 MESSAGES: Final = Schema(
     "messages",

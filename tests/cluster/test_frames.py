@@ -329,3 +329,16 @@ def test_a_run_that_the_masters_do_not_know_is_said_to_be_unknown(sim):
     run = sim.submit(int).wait()
     run.release()
     assert "the masters that are up do not know it" in run.explain("int")
+
+
+def test_events_name_their_message_and_say_what_they_can_know_of():
+    sim = af.Simulation(masters=3, seed=7).run_for(8)
+    events = sim.frames.events(vector_clocks=True)
+    assert "vector" not in sim.frames.events()
+    sent = events[events.kind == "send"].set_index("message")
+    arrived = events[events.kind == "deliver"]
+    assert arrived.message.notna().all()
+    assert events[events.kind == "role"].message.isna().all()
+    for row in arrived.itertuples():
+        before = sent.vector[row.message]
+        assert all(row.vector.get(node, 0) >= count for node, count in before.items())
