@@ -94,6 +94,15 @@ class Viewable:
         bundle["text/plain"] = "\n".join([text, *failures])
         return bundle
 
+    def __rich__(self) -> Any:
+        """Give what rich prints in a terminal; the text where there is nothing better."""
+        with contextlib.suppress(Exception):
+            draw = find("rich", type(self))
+            if draw is not None:
+                return draw(self)
+        # A name in brackets is a name and not rich's markup, so the text is wrapped.
+        return importlib.import_module("rich.text").Text(self._repr_mimebundle_()["text/plain"])
+
     def _ipython_display_(self) -> None:
         """Show the live view where a notebook can hold one; raising sends IPython on to the other forms."""
         shown = False

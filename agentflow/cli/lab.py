@@ -37,13 +37,11 @@ def notebooks_folder() -> Path:
 def lay_out(folder: Path) -> tuple[list[str], list[str]]:
     """Copy what is missing; give the names of what was copied, and of what differs and was left alone."""
     source = notebooks_folder()
+    folder.mkdir(parents=True, exist_ok=True)
     copied, kept = [], []
-    for path in sorted(source.rglob("*")):
-        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(source).parts):
-            continue
-        target = folder / path.relative_to(source)
+    for path in sorted(source.glob("*.ipynb")):
+        target = folder / path.name
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
             copied.append(target.name)
         elif target.read_bytes() != path.read_bytes():
@@ -70,7 +68,7 @@ def run_lab(folder: Path, options: Sequence[str]) -> int:
         typer.echo(f"{folder} is a file; give a folder for the notebooks", err=True)
         return 2
     copied, kept = lay_out(folder)
-    said = [f"{len(copied)} files new" if copied else "nothing new"]
+    said = [f"{len(copied)} new" if copied else "nothing new"]
     if kept:
         said.append(f"left as you changed them: {', '.join(kept)}")
     typer.echo(f"notebooks in {folder}: {'; '.join(said)}")

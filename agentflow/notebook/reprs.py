@@ -39,6 +39,7 @@ from agentflow.notebook.pictures.facades import (
 from agentflow.notebook.pictures.masters import said_of
 from agentflow.notebook.pictures.theme import MARKS, STATES, WORDS
 from agentflow.notebook.styling import styled
+from agentflow.notebook.terminal import cluster_rich, run_rich
 from agentflow.views import view
 
 LINES: Final = 24
@@ -282,6 +283,8 @@ view("plot", Facade)(ClusterPlots)
 view("plot", Run)(RunPlots)
 view("diagram", Facade)(lambda cluster: partial(diagram, cluster))
 view("picture", Workflow)(workflow_picture)
+view("rich", Facade)(cluster_rich)
+view("rich", Run)(run_rich)
 view("styled", ClusterFrames)(lambda frames: partial(styled, frames))
 view("styled", RunFrames)(lambda frames: partial(styled, frames))
 view("report", Facade)(lambda cluster: partial(report.cluster_report, cluster))

@@ -22,7 +22,8 @@ def describe(status: ClusterStatus) -> str:
     leader = f"leader {status.leader} in term {status.term}" if status.leader else "no leader"
     return (
         f"{status.title}: {leader}, {status.up} of {len(status.masters)} masters up, "
-        f"{len(status.workers)} workers, {status.waiting.depth} tasks waiting, {len(status.runs)} runs"
+        f"{svg.count(len(status.workers), 'worker')}, {svg.count(status.waiting.depth, 'task')} waiting, "
+        f"{svg.count(len(status.runs), 'run')}"
     )
 
 
