@@ -1,6 +1,7 @@
 """Locks of a cluster: for a cell, around a task, in the tables; and what happens when a holder is gone."""
 
 import os
+import random
 import threading
 import time
 from pathlib import Path
@@ -294,6 +295,43 @@ def test_a_killed_workers_lock_runs_out_and_the_next_token_is_larger(cluster):
         time.sleep(0.01)
     assert [type(each) for each in late] == [af.StaleToken, af.LockLost]
     assert (account.read(), account.token) == (["second"], 2)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whoever_is_killed_the_accepted_tokens_never_decrease(seed):
+    """Workers and leaders are killed while tasks write to a resource that checks tokens; all tasks end."""
+    rng = random.Random(seed)
+    account = af.FencedResource(0, name="account")
+    accepted, guard = [], threading.Lock()
+
+    def deposit():
+        task = af.current_task()
+        for _ in range(3):
+            time.sleep(0.01)
+            with guard:
+                try:
+                    account.change(lambda balance: balance + 1, task.token)
+                except af.StaleToken:
+                    continue
+                accepted.append(task.token)
+        return task.token
+
+    with af.Cluster(masters=3, workers=3, lock_ttl_secs=0.5, codec_check=True) as cluster:
+        run = cluster.submit(locked_flow(deposit, 25))
+        for _ in range(4):
+            time.sleep(0.3)
+            holders = [each for each in cluster.frames.locks()["owner"] if each in cluster.workers]
+            victim = rng.choice(holders or list(cluster.workers))
+            cluster.kill(victim)
+            if rng.random() < 0.5 and (leader := cluster.leader) is not None:
+                cluster.kill(leader)
+                cluster.restart(leader)
+            cluster.restart(victim)
+        tokens = list(run.wait(60).results(errors="return").values())
+    assert count(run, "COMPLETED") + count(run, "FAILED") == 25
+    done = [token for token in tokens if isinstance(token, int)]
+    assert len(set(done)) == len(done) > 15
+    assert accepted == sorted(accepted)
 
 
 def test_a_lost_lock_fails_the_attempt(cluster, eventually):

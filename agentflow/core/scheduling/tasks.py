@@ -246,7 +246,8 @@ class TaskNode(msgspec.Struct):
     when : TriggerRule or str
         When it may run, given how its dependencies ended.
     locks : iterable of str
-        Keys held around each try.
+        Locks held around each try, by key: of all who ask for one, in every cluster that names the
+        same database, one has it at a time. Its token is `af.current_task().token` inside.
     retry_on : exception type, tuple of types, or callable, optional
         Which exceptions are worth another try; every `Exception` by default.
     retry_count : int

@@ -167,7 +167,8 @@ class Workflow(Forms, Viewable):
         duration : float
             Estimated seconds, for the critical path and virtual time; 1 by default.
         locks : iterable of str
-            Keys held around each try.
+            Locks held around each try, by key: of all who ask for one, in every cluster that names the
+            same database, one has it at a time. Its token is `af.current_task().token` inside.
         retry_on : exception type, tuple of types, or callable, optional
             Which exceptions are worth another try.
         kwargs : dict, optional
