@@ -15,7 +15,7 @@ SOON = 20.0
 
 @pytest.fixture
 def cluster():
-    with af.Cluster(masters=3, workers=2, lock_ttl_secs=1.5) as cluster:
+    with af.Cluster(masters=3, workers=2, lock_ttl_secs=2) as cluster:
         yield cluster
 
 

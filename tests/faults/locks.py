@@ -253,7 +253,17 @@ class Arena:
     # --- evidence ------------------------------------------------------------------------------------
 
     def evidence(self):
-        """What there is now. Each witness is read after those whose word it must confirm: a run may be going on."""
+        """What there is now; whoever was stopped with a file locked goes on first, as nobody else can let it."""
+        for _ in range(3):
+            try:
+                return self.read_evidence()
+            except sa.exc.OperationalError:
+                for process in self.workers.values():
+                    process.send_signal(signal.SIGCONT)
+        return self.read_evidence()
+
+    def read_evidence(self):
+        """Each witness is read after those whose word it must confirm: a run may be going on."""
         engine = sa.create_engine(f"sqlite:///{self.folder}/resource.db", poolclass=sa.pool.NullPool)
         with engine.connect() as conn:
             found = conn.exec_driver_sql("SELECT seq, lock_key, token, holder FROM writes ORDER BY seq").all()

@@ -17,10 +17,11 @@ def quiet(caplog):
     caplog.set_level(logging.CRITICAL, logger="agentflow")
 
 
+@pytest.mark.parametrize("engine", ["sqlite"])  # the thread and the scope are ours, whatever the engine
 def test_it_is_held_inside_and_free_afterwards(make, run, key):
-    lock, other = make("w1", ttl=1.0), make("w2")
+    lock, other = make("w1", ttl=1.8), make("w2")
     with BlockingLock(lock, key, {"n": 1}) as held:
-        time.sleep(1.2)
+        time.sleep(2.2)
         held.ensure_held()
         assert (held.key, held.owner, held.token, held.info.metadata) == (key, "w1", 1, {"n": 1})
         with pytest.raises(LockHeld, match="is held by w1"), BlockingLock(other, key):
@@ -88,7 +89,7 @@ def test_an_interrupt_while_waiting_leaves_no_lock_behind(make, run, key):
 
 
 def test_a_loss_is_raised_on_leaving_but_does_not_mask_the_bodys_error(make, run, key):
-    lock, operator, reasons = make("w1", ttl=0.9), make("ops"), []
+    lock, operator, reasons = make("w1", ttl=2), make("ops"), []
 
     def body(after, **settings):
         with BlockingLock(lock, key, **settings) as held:
