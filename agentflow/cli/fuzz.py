@@ -61,7 +61,9 @@ def run_fuzz(
         _doubt(console, totals, missed)
         if shrink and totals.violations:
             _shrink(console, totals.violations[0], fuzz)
-    return 1 if totals.violations or missed else 0
+    if totals.violations or missed:
+        return 1
+    return 0 if totals.seeds == len(wanted) else 130
 
 
 def seed_range(text: str) -> range:
@@ -80,20 +82,23 @@ def seed_range(text: str) -> range:
 
 
 def _try_all(wanted: range, fuzz: Fuzz, processes: int | None, console: Console) -> tuple[Totals, float]:
+    """Try all seeds, or as many as there is patience for: what was found by then counts."""
     totals = Totals()
     began = time.perf_counter()
-    with _screen(console, len(wanted)) as advance:
+    with _screen(console, len(wanted)) as advance, contextlib.suppress(KeyboardInterrupt):
         for trial in trials(fuzz.scenario, wanted, processes=processes):
             totals.add(trial)
             if trial.failed and len(totals.violations) <= SHOWN:
                 _accuse(console, trial, fuzz)
             advance(len(totals.violations))
+    if totals.seeds < len(wanted):
+        console.print(f"[yellow]interrupted after {totals.seeds} of {len(wanted)} seeds[/]", highlight=False)
     return totals, time.perf_counter() - began
 
 
 @contextlib.contextmanager
 def _screen(console: Console, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar; where there is no terminal, a line now and then."""
+    """A progress bar; where there is no terminal, a line a tenth, and one a minute."""
     if console.is_terminal:
         bar = Progress(
             TextColumn("  seeds"),
@@ -108,13 +113,14 @@ def _screen(console: Console, total: int) -> Iterator[Callable[[int], None]]:
             task = bar.add_task("seeds", total=total, found="")
             yield lambda broken: bar.update(task, advance=1, found=f"{broken} broken" if broken else "")
         return
-    done = 0
+    done, told = 0, time.perf_counter()
     step = max(1, total // 10)
 
     def tell(broken: int) -> None:
-        nonlocal done
+        nonlocal done, told
         done += 1
-        if done % step == 0:
+        if done % step == 0 or time.perf_counter() > told + 60:
+            told = time.perf_counter()
             console.print(f"  {done} of {total} seeds, {broken} broken", highlight=False)
 
     yield tell

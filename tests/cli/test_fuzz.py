@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from agentflow.cli.fuzz import run_fuzz, seed_range
+from agentflow.cluster.simulating.sweeping import trials
 from agentflow.core.raft.log import RaftLog
 from agentflow.errors import InvalidConfig
 from agentflow.labs.fuzzing import Fuzz
@@ -57,6 +58,20 @@ def test_faults_that_have_no_effect_prove_nothing(capsys):
     # There are no workers to crash in the first seed's cluster, and no time to crash them in.
     assert fuzz("0:1", Fuzz(seconds=0.3, nemesis="worker_crash")) == 1
     assert "no fault of these kinds had an effect: worker_crash" in capsys.readouterr().out
+
+
+def test_an_interrupted_fuzz_says_what_it_found_until_then(capsys, monkeypatch):
+    def impatient(scenario, seeds, *, processes):
+        for trial in trials(scenario, seeds, processes=1):
+            yield trial
+            if trial.seed == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[run_fuzz.__module__], "trials", impatient)
+    assert fuzz("0:30") == 130
+    text = capsys.readouterr().out
+    assert "interrupted after 3 of 30 seeds" in text
+    assert "violations: 0" in text
 
 
 def test_nothing_needs_to_land_where_nothing_is_to_break():
