@@ -19,6 +19,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from agentflow.cluster.adapting import Adaptive
 from agentflow.cluster.calls import Workbench
 from agentflow.cluster.current import CurrentTask, InTask, current_task
 from agentflow.cluster.deployment import Deployment
@@ -76,7 +77,8 @@ class Cluster(Facade, metaclass=Reusing):
     masters : int
         How many masters; 3 survive the loss of one, 5 of two.
     workers : int or mapping
-        How many workers, of four tasks at once each; or how many per group.
+        How many workers, of four tasks at once each; or how many per group. A group may name an executor in the
+        place of a number: `{"default": 4, "gpu": client.get_executor()}`.
     config : RaftConfig, optional
         Settings of the masters; by default `RaftConfig.fast()`.
     executor : str, Executor or callable
@@ -117,7 +119,7 @@ class Cluster(Facade, metaclass=Reusing):
     def __init__(
         self,
         masters: int = 3,
-        workers: int | dict[str, int] = 4,
+        workers: int | dict[str, Any] = 4,
         *,
         config: RaftConfig | None = None,
         executor: Any = "threads",
@@ -136,7 +138,7 @@ class Cluster(Facade, metaclass=Reusing):
         checked_masters(masters, stacklevel=4)
         checked_seed(seed)
         checked_speed(speed)
-        specs = worker_specs(workers)
+        specs = worker_specs(workers, engines=True)
         checked_type("config", config, RaftConfig, "RaftConfig.fast()")
         checked_type("health", health, HealthCheckConfig, "HealthCheckConfig()")
         checked_type("network", network, Network, "Network()")
@@ -155,6 +157,7 @@ class Cluster(Facade, metaclass=Reusing):
             MemoryStore(), checked_bytes("max_result_bytes", max_result_bytes), clock=lambda: self._driver.now
         )
         self._executor = executor
+        self._adapting: list[Adaptive] = []
         self._locks = ClusterLocks(locks, lock_ttl_secs)
         self._brigade = Brigade()
         self._launcher = RunnerLauncher(
@@ -167,7 +170,8 @@ class Cluster(Facade, metaclass=Reusing):
         # An audience need not wait for the first election at its own speed.
         self._driver = RealtimeDriver(host, seed=seed)
         try:
-            self._check_executor(executor)
+            for each in (executor, *(spec.executor for spec in specs if spec.executor is not None)):
+                self._check_executor(each)
             self._deployment = self._driver.call(
                 Deployment,
                 host,
@@ -204,11 +208,16 @@ class Cluster(Facade, metaclass=Reusing):
             runner_for(executor, name="check", slots=1).close(0.0)
 
     def _make_runner(self, worker_id: NodeId) -> tuple[Runner, bool]:
-        slots = self._deployment.worker_specs[worker_id].max_tasks
+        spec = self._deployment.worker_specs[worker_id]
+        executor = self._executor if spec.executor is None else spec.executor
         runner = runner_for(
-            self._executor, name=worker_id, slots=slots, clock=lambda: self._driver.now, brigade=self._brigade
+            executor,
+            name=worker_id,
+            slots=spec.max_tasks,
+            clock=lambda: self._driver.now,
+            brigade=self._brigade,
         )
-        return runner, runner is not self._executor
+        return runner, runner is not executor
 
     def _retire(self, node_id: NodeId) -> None:
         self._launcher.retire(node_id)
@@ -220,6 +229,33 @@ class Cluster(Facade, metaclass=Reusing):
         if not left:
             return said
         return f"{said}\nGiven up, and running on in threads that cannot be stopped: {', '.join(left)}."
+
+    def adapt(
+        self, least: int = 0, most: int = 8, *, group: str = "default", idle_secs: float = 5.0
+    ) -> Adaptive:
+        """Let workers of a group come when tasks wait and go when they are idle.
+
+        Parameters
+        ----------
+        least, most : int
+            Limits to their number; 0 to 8 by default.
+        group : str
+            Of which group.
+        idle_secs : float
+            How long a worker is idle before it goes.
+
+        Returns
+        -------
+        Adaptive
+            Its `stop()` leaves the workers as they are then.
+        """
+        self._check_open()
+        for other in self._adapting:
+            if other.group == group:
+                other.stop()
+        self._adapting = [other for other in self._adapting if other.group != group]
+        self._adapting.append(made := Adaptive(self, least, most, group, idle_secs))
+        return made
 
     def _overdue_of(self, run: RunId) -> list[str]:
         # The workers are told while the answer is on its way here.
@@ -315,6 +351,8 @@ class Cluster(Facade, metaclass=Reusing):
     def _close(self, stacklevel: int) -> None:
         if self._closed:
             return
+        for adaptive in self._adapting:
+            adaptive.stop()
         self._freeze()
         self._launcher.is_closing = True
         self._closed = True

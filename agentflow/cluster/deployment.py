@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from agentflow.core.control.commands import RegisterWorker
 from agentflow.core.control.plane import Plane
 from agentflow.core.nodes.client import Client
 from agentflow.core.nodes.master import COMPACT_AFTER, Master, MasterConfig
 from agentflow.core.nodes.worker import Worker
-from agentflow.core.raft import RaftConfig, Stored, Transfer
+from agentflow.core.raft import ConfigChange, RaftConfig, Stored, Transfer
+from agentflow.core.raft.messages import ConfState
 from agentflow.core.scheduling import HealthCheckConfig
 from agentflow.errors import InvalidConfig, NoSuchNode, Refused
 from agentflow.ids import NodeId
@@ -44,6 +47,8 @@ class WorkerSpec:
         Further resources, by name.
     attributes : mapping
         What `requires=` may ask for.
+    executor : optional
+        What runs its tasks, if not what runs those of the cluster.
     """
 
     group: str = "default"
@@ -52,6 +57,7 @@ class WorkerSpec:
     gpu_count: int = 0
     resources: Mapping[str, float] = dataclasses.field(default_factory=dict)
     attributes: Mapping[str, str | float | bool] = dataclasses.field(default_factory=dict)
+    executor: Any = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.group, str) or not self.group:
@@ -129,6 +135,8 @@ class Deployment:
         self.master_ids = tuple(f"master-{i + 1}" for i in range(masters))
         self.worker_specs: dict[NodeId, WorkerSpec] = {}
         self._workers_made = 0
+        self._masters_made = masters
+        self._disk = disk
         self._clients: dict[NodeId, None] = {}
         self.raft = dataclasses.replace(raft, peers=self.master_ids)
         self.config = MasterConfig(
@@ -144,7 +152,46 @@ class Deployment:
 
     def _make_master(self, node_id: NodeId, stored: Stored | None, incarnation: int, now: float) -> Master:
         seed = self.seed * 1_000_003 + incarnation
-        return Master(node_id, self.config, stored=stored or Stored(), seed=seed, now=now)
+        config = self.config
+        if node_id not in self.raft.peers:
+            # It learns from the log that it is a member; until then it is none.
+            config = msgspec.structs.replace(config, raft=dataclasses.replace(self.raft, join=True))
+        return Master(node_id, config, stored=stored or Stored(), seed=seed, now=now)
+
+    def add_master(self) -> NodeId:
+        """Start a master that is no member yet; give its id."""
+        self._masters_made += 1
+        while (node_id := f"master-{self._masters_made}") in self.host.nodes:
+            self._masters_made += 1
+        # Known to all before it votes: it may lead from then on.
+        self._know((*self.master_ids, node_id))
+        self.host.add(node_id, self._make_master, self._disk(node_id))
+        return node_id
+
+    def remove_master(self, node_id: NodeId) -> None:
+        """Take a master that is no member any more off the host."""
+        self._know(tuple(each for each in self.master_ids if each != node_id))
+        self.host.remove(node_id)
+
+    def _know(self, masters: tuple[NodeId, ...]) -> None:
+        """Tell workers and clients who the masters are."""
+        self.master_ids = masters
+        for node_id in (*self.worker_specs, *self._clients):
+            machine = self.host.machine(node_id)
+            if isinstance(machine, Worker | Client):
+                machine.masters = masters
+
+    def propose(self, change: ConfigChange) -> None:
+        """Ask whoever leads to change the membership, if somebody does."""
+        leader = self.leader()
+        if leader is not None:
+            self.host.ask(leader, change, _nobody)
+
+    def membership(self) -> ConfState | None:
+        """Who the members are, as the leader has it in force; None without one."""
+        leader = self.leader()
+        machine = None if leader is None else self.master(leader)
+        return None if machine is None else machine.raft.status().conf
 
     def add_worker(self, spec: WorkerSpec) -> NodeId:
         """Start a worker; give its id."""
@@ -158,7 +205,9 @@ class Deployment:
     def _make_worker(self, node_id: NodeId, stored: Any, incarnation: int, now: float) -> Worker:
         epoch = incarnation * EPOCHS_PER_LIFE
         spec = self.worker_specs[node_id]
-        registration = spec.registration(node_id, epoch, self.ahead * spec.max_tasks)
+        registration = spec.registration(
+            node_id, epoch, self.ahead * spec.max_tasks if spec.executor is None else 0
+        )
         return Worker(registration, self.master_ids, self.health.heartbeat_interval_secs, now)
 
     def remove_worker(self, worker_id: NodeId) -> None:

@@ -18,8 +18,8 @@ from agentflow.cluster.explain import diagnose, explain_task, masters_trouble
 from agentflow.cluster.frames import ClusterFrames, RunFrames
 from agentflow.cluster.holding import MEMORY_COLUMNS, memory_rows, order_again
 from agentflow.cluster.keyvalue import KeyValueClient
-from agentflow.cluster.leading import Leading
 from agentflow.cluster.locking import NO_LOCKS
+from agentflow.cluster.membership import Membership
 from agentflow.cluster.nodes import MasterHandle, Nodes, WorkerHandle
 from agentflow.cluster.run import Cancelled, Run, drawn
 from agentflow.cluster.settings import check_readable, checked_timeout
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Facade(Submitting, Leading):
+class Facade(Submitting, Membership):
     """The common part of `Cluster` and `Simulation`."""
 
     began: float

@@ -95,8 +95,11 @@ def checked_type(field: str, value: Any, kind: type, example: str) -> None:
         raise InvalidConfig(f"{field}={value!r} is no {kind.__name__}; try {example}", field=field)
 
 
-def worker_specs(workers: Any, cpu_cores: float = 4.0) -> list[WorkerSpec]:
+def worker_specs(workers: Any, cpu_cores: float = 4.0, *, engines: bool = False) -> list[WorkerSpec]:
     """Turn `workers=4` or `workers={"default": 4, "gpu": 1}` into one specification a worker.
+
+    Where there may be `engines`, a group may name an executor of its own: it is one worker, of as many tasks at
+    once as the executor says it has places.
 
     Examples
     --------
@@ -106,12 +109,21 @@ def worker_specs(workers: Any, cpu_cores: float = 4.0) -> list[WorkerSpec]:
     groups = workers if isinstance(workers, Mapping) else {"default": workers}
     specs = []
     for group, count in groups.items():
+        if engines and not isinstance(count, int | float | None):
+            specs.append(checked_spec(WorkerSpec(group, _places(count), cpu_cores, executor=count)))
+            continue
         if not isinstance(count, int) or isinstance(count, bool):
             raise InvalidConfig(f"workers={workers!r}: give a number, or a number a group", field="workers")
         if count < 0:
             raise InvalidConfig(f"workers={workers!r}: there cannot be fewer than none", field="workers")
         specs += [checked_spec(WorkerSpec(group=group, cpu_cores=cpu_cores))] * count
     return specs
+
+
+def _places(executor: Any) -> int:
+    """How many calls an executor runs at once, as far as it says."""
+    places = getattr(executor, "_max_workers", None)
+    return places if isinstance(places, int) and places > 0 else 4
 
 
 def checked_spec(spec: WorkerSpec) -> WorkerSpec:

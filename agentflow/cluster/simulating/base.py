@@ -444,6 +444,8 @@ class Base(Facade):
     partition = by_hand(Facade.partition)
     heal = by_hand(Facade.heal)
     transfer_leadership = by_hand(Facade.transfer_leadership)
+    add_master = by_hand(Facade.add_master)
+    remove_master = by_hand(Facade.remove_master)
     add_worker = by_hand(Facade.add_worker)
     remove_worker = by_hand(Facade.remove_worker)
     cancel = by_hand(Facade.cancel)
