@@ -251,6 +251,19 @@ def test_an_answer_can_come_as_a_message_of_its_own(home, heard):
     assert answers[0].correlation_id == name
 
 
+def test_everybody_may_answer_a_broadcast_and_each_once(home, heard):
+    a, *others = home.agents("a", "b", "c", "d")
+    bids = heard(a, "collaboration_response")
+    for agent in others:
+        agent.on("collaboration_request")(lambda message: message.to)
+    name = a.broadcast(AgentMessage("collaboration_request", requires_response=True, id="auction")).result(10)
+    assert name == ("b", "c", "d")
+    assert home.until(lambda: len(bids) == 3)
+    assert sorted(contents(bids)) == ["b", "c", "d"]
+    assert {message.in_reply_to for message in bids} == {"auction"}
+    assert a.stats().dead_letters == {}
+
+
 def test_to_ask_nobody_fails_at_once_and_for_sure(home):
     a, b = home.agents("a", "b")
     began = time.monotonic()

@@ -134,7 +134,7 @@ class AgentMachine:
         self.sent = self.received = self.handled = self.failed = 0
         self._seq = life * _LIVES
         self._heard = directory.heard_by(agent_id)
-        self._expected: dict[str, NodeId] = {}
+        self._expected: dict[tuple[str, NodeId], None] = {}
         self._attending = -1
         self._in_hand: deque[Item] = deque()
         self._effects: list[Effect] = []
@@ -266,7 +266,7 @@ class AgentMachine:
 
     def _expect(self, request: str, target: NodeId) -> None:
         """Remember a message whose answer is to come as a message of its own."""
-        self._expected[request] = target
+        self._expected[request, target] = None
         if len(self._expected) > _EXPECTED:
             del self._expected[next(iter(self._expected))]
 
@@ -325,8 +325,8 @@ class AgentMachine:
                 self.history.append(reply)
                 self._effects.append(Answer(pending.token, verdict(reply)))
             return True
-        if self._expected.get(question) == source:
-            del self._expected[question]
+        if (question, source) in self._expected:
+            del self._expected[question, source]
             return False
         self._bury(Reason.LATE_REPLY, reply)
         return True
