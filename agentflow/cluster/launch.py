@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentflow.cluster.calls import GivenBack, InputsLost, Workbench
 from agentflow.cluster.current import CurrentTask, InTask, enter
-from agentflow.cluster.locking import ClusterLocks, LockedWork
+from agentflow.cluster.locking import NO_LOCKS, ClusterLocks, LockedWork
 from agentflow.core.control.commands import Completion
 from agentflow.core.nodes.messages import Order
 from agentflow.errors import InvalidConfig, LockHeld
@@ -396,7 +396,12 @@ class VirtualBench:
     def perform(self, node_id: NodeId, attempt: AttemptId, order: Order) -> Completion:
         """Do what an order says, now that its time is over."""
         # How long it really took is nothing that a seed fixes, so only what came of it is kept.
-        done = perform(functools.partial(self._bench.perform, order), clock=lambda: self._driver.now)
+        done = perform(functools.partial(self._perform, order), clock=lambda: self._driver.now)
         now = self._driver.now
         outcome = Outcome(value=done.value, error=done.error, started=now - order.duration, finished=now)
         return self._bench.complete(order, outcome)
+
+    def _perform(self, order: Order) -> Any:
+        if order.locks:  # of a workflow that a task returned; what is submitted is refused before
+            raise InvalidConfig(f"{order.id!r} declares locks, and {NO_LOCKS}", field="locks")
+        return self._bench.perform(order)

@@ -560,3 +560,7 @@ def test_a_simulation_has_no_locks_and_says_so(sim):
     with pytest.raises(af.InvalidConfig, match="'t0' declares locks, and a simulation has no locks"):
         sim.submit(locked_flow(int, 1))
     assert sim.frames.locks().empty
+    grown = sim.submit(lambda: locked_flow(int, 1), id="grow")
+    with pytest.raises(af.UpstreamFailed):
+        grown.result("grow")
+    assert "a simulation has no locks" in grown.frames.errors()["message"][0]
