@@ -173,6 +173,8 @@ class Master:
     @property
     def deadline(self) -> float:
         """The earliest of Raft's, the plane's and the watch over workers and pending commands."""
+        if self.lead is None:
+            return self.raft.deadline
         return min(self.raft.deadline, self._check_at, self._plane_due)
 
     @property
