@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentflow as af
-from agentflow.notebook.live.graphs import drawn, lengths, spans
+from agentflow.notebook.live.graphs import drawn, folded, lengths, spans
 from agentflow.notebook.live.modules import text_of
 from agentflow.notebook.live.run import ATTEMPT_STATES, RunScene
 from agentflow.notebook.live.scene import Frame
@@ -35,6 +35,21 @@ def test_states_survive_being_shortened(states):
 @given(st.sets(st.integers(0, 500)))
 def test_positions_survive_being_shortened(numbers):
     assert members(spans(sorted(numbers))) == sorted(numbers)
+
+
+def unfolded(names):
+    return [
+        name
+        for each in names
+        for name in (
+            [each] if isinstance(each, str) else [f"{each[0]}[{each[1] + i}]" for i in range(each[2])]
+        )
+    ]
+
+
+@given(st.lists(st.sampled_from(["a", "a[0]", "a[1]", "a[2]", "a[01]", "b[1]", "a[]", "[1]", "a[1][2]"])))
+def test_names_survive_being_folded(names):
+    assert unfolded(folded(names)) == names
 
 
 @pytest.mark.parametrize("size", [0, 1, 39, 2000])
@@ -72,7 +87,7 @@ def test_an_attempt_is_told_once(sim):
         assert data["from"] == len(told)
         told += data["rows"]
     assert sorted(row[0] for row in told) == list(range(40))
-    assert scene.rest()["rows"] == told
+    assert [row for piece in scene.rest() for row in piece["rows"]] == told
 
 
 def test_states_and_counts_agree(sim):

@@ -240,8 +240,8 @@ class Feed:
         if shown.behind:
             shown.behind = False
             scene.refix()
-            if (rest := scene.rest()) is not None:
-                view.send({"what": "rest"}, buffers=[msgspec.json.encode(rest)])
+            for piece in scene.rest():
+                view.send({"what": "rest"}, buffers=[msgspec.json.encode(piece)])
         fixed = scene.fixed(frame)
         if fixed is not None:
             view.fixed = msgspec.json.encode(fixed)

@@ -87,3 +87,29 @@ def lengths(states: bytes) -> list[int]:
     [3, 3, 2, 1]
     """
     return [each for run in _RUNS.finditer(states) for each in (run[0][0], run.end() - run.start())]
+
+
+_ITEM: Final = re.compile(r"^(.*)\[(0|[1-9]\d{0,8})\]$", re.DOTALL)
+
+
+def folded(names: Sequence[str]) -> list[str | list[Any]]:
+    """Names, those of a map's items as one: its stem, the first number and how many follow.
+
+    Examples
+    --------
+    >>> folded(["load", "clean[0]", "clean[1]", "clean[2]", "report"])
+    ['load', ['clean', 0, 3], 'report']
+    """
+    found: list[str | list[Any]] = []
+    for name in names:
+        item = _ITEM.match(name)
+        if item is None:
+            found.append(name)
+            continue
+        stem, number = item[1], int(item[2])
+        last = found[-1] if found else None
+        if isinstance(last, list) and last[0] == stem and last[1] + last[2] == number:
+            last[2] += 1
+        else:
+            found.append([stem, number, 1])
+    return found

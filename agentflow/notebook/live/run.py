@@ -15,7 +15,7 @@ from agentflow.cluster.status import longest_chain
 from agentflow.core.control.commands import AttemptState
 from agentflow.core.control.runs import State
 from agentflow.errors import InvalidConfig, NoSuchTask
-from agentflow.notebook.live.graphs import drawn, lengths
+from agentflow.notebook.live.graphs import drawn, folded, lengths
 from agentflow.notebook.live.scene import Deed, Frame, Scene, short
 
 FAILURES: Final = 12
@@ -108,7 +108,7 @@ class RunScene(Scene):
         return {
             "id": run.id,
             "name": short(run.flow.name),
-            "ids": [short(task) for task in run.tasks],
+            "ids": folded([short(task) for task in run.tasks]),
             "graph": self._graph,
         }
 
@@ -233,9 +233,9 @@ class RunScene(Scene):
         spent = time.perf_counter() - began
         self._chain_due = began + max(0.5, spent / CHAIN_SHARE)
 
-    def rest(self) -> dict[str, Any]:
-        """Every attempt told so far."""
-        return {"from": 0, "rows": self._rows, "workers": list(self._workers)}
+    def rest(self) -> list[dict[str, Any]]:
+        """Every attempt told so far, in pieces."""
+        return [{"from": at, "rows": self._rows[at : at + ROWS]} for at in range(0, len(self._rows), ROWS)]
 
     # --- commands -------------------------------------------------------------------------------------------------
 

@@ -111,9 +111,9 @@ class Scene:
         """What a command of the view stands for; refuses what it does not know."""
         raise InvalidConfig(f"this view knows no {name!r}", field="do")
 
-    def rest(self) -> dict[str, Any] | None:
-        """What snapshots only add to, as a whole, for a view that came later; None if there is no such thing."""
-        return None
+    def rest(self) -> list[dict[str, Any]]:
+        """What snapshots only add to, from its beginning and in pieces, for a view that came later."""
+        return []
 
 
 def name_of(subject: Any, default: str) -> str:

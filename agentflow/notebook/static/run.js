@@ -41,6 +41,7 @@ function take(state, from, rows) {
 
 function keep(state) {
   const ui = state.ui;
+  if (state.fixed) state.fixed.ids = state.fixed.ids.flatMap((each) => (typeof each === "string" ? each : Array.from({ length: each[2] }, (_, i) => `${each[0]}[${each[1] + i}]`)));
   const graph = state.fixed && state.fixed.graph;
   ui.boxes = graph ? graph.boxes.map((box) => ({ ...box, members: members(box.tasks) })) : [];
   ui.home = [];
@@ -497,10 +498,7 @@ export default {
         keep(state);
       },
       rest: (state, data) => {
-        if (data.rows.length > ui.rows.length) {
-          ui.rows = data.rows;
-          ui.lanes = null;
-        }
+        if (data.from <= ui.rows.length) for (const row of data.rows.slice(ui.rows.length - data.from)) ui.rows.push(row);
       },
     });
   },
