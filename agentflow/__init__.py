@@ -105,6 +105,7 @@ _HOME = {
         "FencedTable",
         "LockInfo",
     ),
+    "agentflow.notebook.live.dashboard": ("dashboard",),
     "agentflow.runtime.nemesis": ("Fault", "Nemesis"),
     "agentflow.transport.memory": ("Network",),
 }
@@ -121,6 +122,11 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add `%%workflow` and `%agentflow` to a notebook: `%load_ext agentflow`."""
+    importlib.import_module("agentflow.notebook.magics").load(shell)
 
 
 def __dir__() -> list[str]:
@@ -179,6 +185,7 @@ if TYPE_CHECKING:
     from agentflow.locks.fenced import FencedTable as FencedTable
     from agentflow.locks.info import LockInfo as LockInfo
     from agentflow.locks.lock import DistributedLock as DistributedLock
+    from agentflow.notebook.live.dashboard import dashboard as dashboard
     from agentflow.runtime.nemesis import Fault as Fault
     from agentflow.runtime.nemesis import Nemesis as Nemesis
     from agentflow.transport.memory import Network as Network

@@ -15,6 +15,8 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
+from agentflow.errors import InvalidConfig
+
 PROVIDER: Final = "agentflow.notebook"
 
 View = Callable[[Any], Any]
@@ -118,8 +120,15 @@ class Watchable(Viewable):
 
     __slots__ = ()
 
-    def watch(self) -> Any:
-        """Give the live view as a widget, to be shown or put into a layout of ipywidgets."""
-        make = find("widget", type(self))
-        assert make is not None, f"the provider of views registers a widget for {type(self).__name__}"
+    def watch(self, part: str = "") -> Any:
+        """Give the live view as a widget, to be shown or put into a layout of ipywidgets.
+
+        Parameters
+        ----------
+        part : str
+            Of a cluster or simulation, one part alone: `queue`, `workers`, `locks`, `agents` or `messages`.
+        """
+        make = find(f"widget {part}".strip(), type(self))
+        if make is None:
+            raise InvalidConfig(f"{type(self).__name__} has no live view {part!r}", field="part")
         return make(self)

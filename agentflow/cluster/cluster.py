@@ -434,6 +434,11 @@ class Cluster(Facade, metaclass=Reusing):
 _open: weakref.WeakSet[Cluster] = weakref.WeakSet()
 
 
+def open_clusters() -> list[Cluster]:
+    """The clusters of this process that are not closed, oldest first."""
+    return sorted(_open, key=lambda cluster: cluster.began)
+
+
 def _close_all() -> None:
     """At the interpreter's end: leave nothing that would keep it."""
     for cluster in list(_open):

@@ -309,4 +309,7 @@ for _subject, _kind in ((Facade, "cluster"), (Run, "run"), (Simulation, "player"
     view("widget", _subject)(partial(_live, _kind))
     view("display", _subject)(partial(_displayed, _kind))
 
+for _part in ("queue", "workers", "locks", "agents", "messages"):
+    view(f"widget {_part}", Facade)(partial(_live, _part))
+
 warm()

@@ -150,3 +150,30 @@ def test_narrow_and_without_motion(sheet, pictures):
     assert wide <= 1, "nothing sticks out"
     assert panel.evaluate("e => e.getAnimations({subtree: true}).length") == 0
     panel.screenshot(path=pictures / "cluster-narrow.png")
+
+
+def test_small_views_and_dashboards_in_a_stock_layout(sheet, pictures):
+    book = sheet(
+        """
+import agentflow as af, ipywidgets
+%load_ext agentflow
+cluster = af.Cluster(masters=3, workers=2)
+sim = af.Simulation(masters=3, seed=1)
+parts = [cluster.watch(part) for part in ("queue", "workers", "locks", "agents", "messages")]
+ipywidgets.VBox([ipywidgets.HBox(parts[:2]), *parts[2:]])""",
+        "%%workflow etl\ndef load(): return [1, 2]\ndef total(load): return sum(load)",
+        "run = cluster.submit(etl)\nprint(run.result('total'))\n%agentflow status",
+        "af.dashboard(cluster, sim)",
+        height=3200,
+    )
+    assert book.run()
+    views = book.page.locator("[data-testid='af-small']")
+    expect(views).to_have_count(5)
+    expect(views.nth(1)).to_contain_text("2 of 2 up")
+    book.at("af-filter").fill("heartbeatresp master-2")
+    expect(views.nth(4)).to_contain_text("MsgHeartbeatResp")
+    expect(views.nth(4)).not_to_contain_text("Pulse")
+    expect(book.page.locator(".jp-OutputArea-output", has_text="All is well")).to_be_visible()
+    expect(book.at("af-cluster")).to_contain_text("quorum 3 of 3")
+    expect(book.at("af-player")).to_contain_text("seed 1")
+    book.page.screenshot(path=pictures / "dashboard.png")

@@ -9,6 +9,7 @@ from agentflow.notebook.live.cluster import ClusterScene
 from agentflow.notebook.live.player import PlayerScene
 from agentflow.notebook.live.run import RunScene
 from agentflow.notebook.live.scene import Scene
+from agentflow.notebook.live.small import PARTS
 
 if TYPE_CHECKING:
     from agentflow.notebook.live.widget import LiveView
@@ -17,6 +18,7 @@ KINDS: Final[dict[str, type[Scene]]] = {
     "cluster": ClusterScene,
     "run": RunScene,
     "player": PlayerScene,
+    **PARTS,
 }
 
 
