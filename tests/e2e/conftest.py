@@ -11,7 +11,8 @@ from lab import Lab, Sheet, browser
 
 from agentflow.cli.lab import lay_out
 
-SHOWN = "els => els.filter(e => e.complete && e.naturalWidth > 200).length"
+SHOWN = """count => [...document.querySelectorAll("img[src^='data:image/svg+xml']")]
+    .filter(e => e.complete && e.naturalWidth > 200).length >= count"""
 TALL = {"width": 1280, "height": 9000}
 """JupyterLab takes cells that are out of sight out of the page; here everything is in sight."""
 
@@ -28,9 +29,9 @@ class Reader(Sheet):
         page.on("request", self._request)
         self.open()
 
-    def pictures(self):
-        """How many pictures of ours are drawn at this moment."""
-        return self.page.locator("img[src^='data:image/svg+xml']").evaluate_all(SHOWN)
+    def wait_for_pictures(self, count):
+        """Wait until so many pictures of ours are drawn: JupyterLab puts cells into the page one by one."""
+        self.page.wait_for_function(SHOWN, arg=count, timeout=30_000)
 
 
 @pytest.fixture(scope="session")
