@@ -6,6 +6,7 @@ Law: what cannot travel is named. "cannot pickle '_thread.lock' object" helps no
 
 from __future__ import annotations
 
+import dis
 import functools
 import pickle
 import types
@@ -70,9 +71,11 @@ def find_culprit(value: Any) -> str:
     "variable 'guard' of task(), item 'lock' (a lock)"
     """
     steps: list[str] = []
+    been = {id(value)}
     for _ in range(_DEPTH):
         for step, part in islice(_parts(value), _WIDTH):
-            if not _can_travel(part):
+            if id(part) not in been and not _can_travel(part):
+                been.add(id(part))
                 steps.append(step)
                 value = part
                 break
@@ -117,9 +120,22 @@ def _function_parts(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
         yield f"default {number + 1} of {name}", part
     for key, part in (function.__kwdefaults__ or {}).items():
         yield f"default {key!r} of {name}", part
-    for variable in code.co_names:
+    for variable in dict.fromkeys(_globals_of(code)):
         if variable in function.__globals__:
             yield f"global variable {variable!r} of {name}", function.__globals__[variable]
+
+
+def _globals_of(code: types.CodeType) -> Iterator[str]:
+    """Name the globals that code reads, also within its inner functions.
+
+    Not `co_names`: that has attributes too, and `file.read()` is not about a global `read`.
+    """
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            yield step.argval
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_of(constant)
 
 
 def _can_travel(value: Any) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import types
 from functools import partial
 
 import pytest
@@ -49,6 +50,22 @@ def uses_global():
     return by_value(task)
 
 
+def uses_global_within():
+    def task():
+        return [LOCK for _ in range(3)]
+
+    return by_value(task)
+
+
+def named_like_an_attribute():
+    def read(source):
+        with LOCK:
+            return source.read()
+
+    names = read.__globals__ | {"read": read}
+    return by_value(types.FunctionType(read.__code__, names, "read"))
+
+
 @pytest.mark.parametrize(
     ("value", "culprit"),
     [
@@ -66,6 +83,8 @@ def uses_global():
         (closure(), "variable 'guard' of task() (a lock)"),
         (default(), "default 1 of task() (a lock)"),
         (uses_global(), "global variable 'LOCK' of task() (a lock)"),
+        (uses_global_within(), "global variable 'LOCK' of task() (a lock)"),
+        (named_like_an_attribute(), "global variable 'LOCK' of read() (a lock)"),
         (iter([]), ""),
     ],
     ids=str,
@@ -94,4 +113,4 @@ def test_what_cannot_is_told_in_one_sentence():
 def test_a_value_that_contains_itself_is_searched_to_an_end():
     loop: list = [threading.Lock()]
     loop.insert(0, loop)
-    assert find_culprit(loop).startswith("item 0")
+    assert find_culprit(loop) == "item 1 (a lock)"
