@@ -83,6 +83,18 @@ class TaskDependencyGraph:
         Tasks begin where their nodes stand, if that is an end; all others begin anew. The workflow itself
         is never changed.
 
+        Parameters
+        ----------
+        workflow : Workflow
+            Whose tasks.
+        clock : callable, optional
+            Gives the time; agentflow's monotonic clock by default.
+
+        Returns
+        -------
+        TaskDependencyGraph
+            Its books, from the beginning.
+
         Raises
         ------
         CycleInWorkflow
@@ -175,7 +187,18 @@ class TaskDependencyGraph:
         return [self._ids[task] for task in sorted(self._ready)]
 
     def can_execute_task(self, task: TaskId) -> bool:
-        """Whether the task may run now and does not yet."""
+        """Whether the task may run now and does not yet.
+
+        Parameters
+        ----------
+        task : str
+            Its id.
+
+        Returns
+        -------
+        bool
+            True for READY tasks only.
+        """
         at = self._at(task)
         self._waits()
         return at in self._ready
@@ -345,6 +368,18 @@ class TaskDependencyGraph:
 
     def add_task(self, task: TaskNode | TaskId, dependencies: Iterable[TaskId] = ()) -> bool:
         """Add a task while others run; give whether it is ready at once.
+
+        Parameters
+        ----------
+        task : TaskNode or str
+            The task, or its id.
+        dependencies : iterable of str
+            What an id alone waits for.
+
+        Returns
+        -------
+        bool
+            Whether it is ready at once.
 
         Raises
         ------

@@ -97,6 +97,13 @@ class PriorityTaskQueue(Viewable):
     def enqueue(self, task: TaskNode, *, now: float | None = None) -> None:
         """Add a task; it begins to wait now.
 
+        Parameters
+        ----------
+        task : TaskNode
+            What has to wait.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
         Raises
         ------
         QueueFull
@@ -140,6 +147,16 @@ class PriorityTaskQueue(Viewable):
         """Take the task with the highest score; None if none waits.
 
         Tasks that are still backing off are not there yet.
+
+        Parameters
+        ----------
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        TaskNode or None
+            The task, which has left the queue.
         """
         at = self._clock() if now is None else now
         if self._due:
@@ -176,6 +193,16 @@ class PriorityTaskQueue(Viewable):
     def remove(self, task_id: TaskId) -> TaskNode:
         """Take a task out wherever it stands: waiting, or backing off.
 
+        Parameters
+        ----------
+        task_id : str
+            Which task.
+
+        Returns
+        -------
+        TaskNode
+            The task, which has left the queue.
+
         Raises
         ------
         NoSuchTask
@@ -191,6 +218,18 @@ class PriorityTaskQueue(Viewable):
         """The score people see: base + 10 for each whole second waited - 50 for each retry.
 
         A task that is not in the queue has waited for nothing.
+
+        Parameters
+        ----------
+        task : TaskNode or str
+            The task, or its id.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        int
+            The score.
 
         Examples
         --------
@@ -213,6 +252,13 @@ class PriorityTaskQueue(Viewable):
 
     def reprioritize(self, task_id: TaskId, priority: PriorityLike) -> None:
         """Give a task another priority; it keeps the time it has waited.
+
+        Parameters
+        ----------
+        task_id : str
+            Which task.
+        priority : TaskPriority, int or str
+            Its new priority.
 
         Raises
         ------
@@ -309,6 +355,13 @@ class PriorityTaskQueue(Viewable):
     def revive(self, task_id: TaskId, *, now: float | None = None) -> None:
         """Put a dead letter back into the queue, with all its retries before it.
 
+        Parameters
+        ----------
+        task_id : str
+            Which dead letter.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
         Raises
         ------
         NoSuchTask
@@ -341,6 +394,16 @@ class PriorityTaskQueue(Viewable):
 
     def stats(self, *, now: float | None = None) -> QueueStats:
         """Count what waits, what came and went, and how long it waited.
+
+        Parameters
+        ----------
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        QueueStats
+            Depths, counts, waits and rates.
 
         Examples
         --------

@@ -63,6 +63,13 @@ class WorkerRegistry(Viewable):
     def register(self, worker: WorkerInfo, *, now: float | None = None) -> WorkerInfo:
         """Add a worker; one of that id that is there already begins a new life, without its tasks.
 
+        Parameters
+        ----------
+        worker : WorkerInfo
+            What it says of itself.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
         Returns
         -------
         WorkerInfo
@@ -78,7 +85,18 @@ class WorkerRegistry(Viewable):
         return self._shown(self._seats[worker.id], at)
 
     def unregister(self, worker_id: NodeId) -> list[TaskId]:
-        """Forget a worker; give the tasks it still ran, which must go elsewhere."""
+        """Forget a worker; give the tasks it still ran, which must go elsewhere.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+
+        Returns
+        -------
+        list of str
+            The tasks it still ran.
+        """
         seat = self._seat(worker_id)
         del self._seats[worker_id]
         return list(seat.running)
@@ -120,19 +138,58 @@ class WorkerRegistry(Viewable):
         return self._shown(seat, at)
 
     def mark_unhealthy(self, worker_id: NodeId, error: Any) -> list[TaskId]:
-        """Take a worker for offline until it is heard again; give the tasks it ran."""
+        """Take a worker for offline until it is heard again; give the tasks it ran.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        error : Any
+            Why; kept as the reason.
+
+        Returns
+        -------
+        list of str
+            The tasks it ran, which must go elsewhere.
+        """
         seat = self._seat(worker_id)
         seat.info = msgspec.structs.replace(seat.info, error=str(error) or type(error).__name__)
         return self._take_down(seat)
 
     def drain(self, worker_id: NodeId, *, now: float | None = None) -> WorkerInfo:
-        """Let a worker finish what it runs and give it nothing new; see `is_drained`."""
+        """Let a worker finish what it runs and give it nothing new; see `is_drained`.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        WorkerInfo
+            As it is now.
+        """
         seat = self._seat(worker_id)
         seat.draining = True
         return self._shown(seat, self._now(now))
 
     def resume(self, worker_id: NodeId, *, now: float | None = None) -> WorkerInfo:
-        """Take back a `drain`."""
+        """Take back a `drain`.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        WorkerInfo
+            As it is now.
+        """
         seat = self._seat(worker_id)
         seat.draining = False
         return self._shown(seat, self._now(now))
@@ -144,6 +201,16 @@ class WorkerRegistry(Viewable):
 
     def take_lost(self, *, now: float | None = None) -> dict[NodeId, list[TaskId]]:
         """Give up workers that have been silent for too long; each is told of once, with what it ran.
+
+        Parameters
+        ----------
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        dict
+            Worker to the tasks it ran.
 
         Examples
         --------
@@ -158,7 +225,20 @@ class WorkerRegistry(Viewable):
         return {seat.info.id: self._take_down(seat) for seat in lost}
 
     def cleanup_offline(self, timeout_secs: float, *, now: float | None = None) -> list[NodeId]:
-        """Forget workers that are offline and have not been heard for so long; give their ids."""
+        """Forget workers that are offline and have not been heard for so long; give their ids.
+
+        Parameters
+        ----------
+        timeout_secs : float
+            For how long they must not have been heard.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        list of str
+            Who was forgotten.
+        """
         if not timeout_secs >= 0:
             raise InvalidConfig(f"timeout_secs={timeout_secs!r} is not at least 0", field="timeout_secs")
         at = self._now(now)
@@ -218,7 +298,20 @@ class WorkerRegistry(Viewable):
         return None if best is None else self._shown(self._seats[best[2]], at)
 
     def find_worker(self, task: TaskNode, *, now: float | None = None) -> WorkerInfo | None:
-        """Give the worker that should get this task, by its group, `requires` and `resources`."""
+        """Give the worker that should get this task, by its group, `requires` and `resources`.
+
+        Parameters
+        ----------
+        task : TaskNode
+            What needs a place.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        WorkerInfo or None
+            The least loaded of those that can take it; None if none can.
+        """
         return self.get_least_loaded_worker(
             task.group, requires=task.requires, resources=task.resources, now=now
         )
@@ -232,6 +325,22 @@ class WorkerRegistry(Viewable):
         now: float | None = None,
     ) -> WorkerInfo:
         """Note that a worker got a task; what the task takes is not free until its `release`.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        task : TaskNode or str
+            What it got.
+        resources : dict, optional
+            What the task takes; by default what its node says, and nothing for an id alone.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        WorkerInfo
+            As it is now.
 
         Raises
         ------
@@ -260,7 +369,22 @@ class WorkerRegistry(Viewable):
         return self._shown(seat, at)
 
     def release(self, worker_id: NodeId, task_id: TaskId, *, now: float | None = None) -> WorkerInfo:
-        """Note that a worker is done with a task."""
+        """Note that a worker is done with a task.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        task_id : str
+            What it is done with.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+
+        Returns
+        -------
+        WorkerInfo
+            As it is now.
+        """
         seat = self._seat(worker_id)
         if task_id not in seat.running:
             raise NoSuchTask(f"{worker_id} does not run {task_id!r}", task=task_id)
@@ -279,18 +403,42 @@ class WorkerRegistry(Viewable):
     # --- looking ------------------------------------------------------------------------------------------
 
     def get_worker(self, worker_id: NodeId, *, now: float | None = None) -> WorkerInfo:
-        """Give a worker with its status as it is now."""
+        """Give a worker with its status as it is now.
+
+        Parameters
+        ----------
+        worker_id : str
+            Which worker.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+        """
         return self._shown(self._seat(worker_id), self._now(now))
 
     def get_workers(self, group_name: str | None = None, *, now: float | None = None) -> list[WorkerInfo]:
-        """Give all workers, or those of a group, in order of registration."""
+        """Give all workers, or those of a group, in order of registration.
+
+        Parameters
+        ----------
+        group_name : str, optional
+            Only those of this group.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+        """
         at = self._now(now)
         return [self._shown(seat, at) for seat in self._of(group_name)]
 
     def get_healthy_workers(
         self, group_name: str | None = None, *, now: float | None = None
     ) -> list[WorkerInfo]:
-        """Give the workers that are heard of and work on: ACTIVE or BUSY, and not even suspected."""
+        """Give the workers that are heard of and work on: ACTIVE or BUSY, and not even suspected.
+
+        Parameters
+        ----------
+        group_name : str, optional
+            Only those of this group.
+        now : float, optional
+            The instant, in seconds; by default the clock's.
+        """
         at = self._now(now)
         return [self._shown(seat, at) for seat in self._of(group_name) if self._is_well(seat, at)]
 

@@ -231,8 +231,7 @@ class Workflow(Forms, Viewable):
         """Add one task an item: `fn(item, *args, **keyword_args)`.
 
         Over things that are there the tasks are added now, with ids `clean[0]`, `clean[1]`, ... Over the
-        handle of a task (or of a map that is itself late) one task is added, which expands when that
-        value is there.
+        handle of a task (or of a late map) one task is added, which expands when that value is there.
 
         Parameters
         ----------
