@@ -140,3 +140,30 @@ sim.agent('a').request('b', [1, 2], timeout_ms=100)
     scope = {}
     exec(script, scope)
     assert scope["sim"].trace.digest() == sim.trace.digest()
+
+
+def test_agents_that_were_idle_are_in_the_copies_that_shorten_the_way_back():
+    sim = af.Simulation(masters=3, seed=7, config=af.RaftConfig.fast())
+    a, b = sim.agent("a"), sim.agent("b")
+    b.on("task_request")(lambda message: message.content)
+    sim.run_for(60)
+    sim.rewind(to=40)
+    assert sim._copies.worlds
+    assert a.request("b", 5).result() == 5
+    sim.run_for(20)
+    sim.rewind(to=45)
+    assert a.request("b", 6).result() == 6
+    assert [message.content for message in a.get_history()] == [5, 5, 6, 6]
+    assert sim.check()
+
+
+def test_an_agent_that_was_closed_later_is_open_again():
+    sim = af.Simulation(masters=0, seed=7)
+    a, b = sim.agent("a"), sim.agent("b")
+    b.on("task_request")(lambda message: message.content)
+    sim.run_for(1)
+    b.close()
+    sim.run_for(1)
+    sim.rewind(to=0.5)
+    assert not b.closed
+    assert a.request("b", 1).result() == 1

@@ -136,10 +136,6 @@ class Mailbox:
         for item in (*taken, *waiting):
             self._add(item)
 
-    def clear(self) -> list[Item]:
-        """Remove and return all."""
-        return self.take(len(self._items))
-
     # --- helpers ----------------------------------------------------------------------------------------
 
     def _add(self, item: Item) -> None:

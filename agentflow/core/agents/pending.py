@@ -44,9 +44,6 @@ class Requests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def __contains__(self, request: str) -> bool:
-        return request in self._open
-
     def get(self, request: str) -> Pending | None:
         """Return a request that waits."""
         return self._open.get(request)

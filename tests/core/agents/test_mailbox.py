@@ -91,7 +91,7 @@ def test_a_mailbox_does_what_a_list_would(capacity, steps):
                 box.put_back(taken[data[1] :])
                 slow.items = expected[data[1] :] + slow.items
         assert len(box) == len(slow.items) <= capacity
-    assert [id(i) for i in box.clear()] == [id(i) for i in slow.items]
+    assert [id(i) for i in box.take(len(box))] == [id(i) for i in slow.items]
     assert len(box) == 0
 
 
@@ -102,7 +102,7 @@ def test_an_accepted_request_is_never_pushed_out():
     for kind in MessageType:
         (lost,) = box.put(Item(AgentMessage(kind, "new")), 0.0)
         assert lost[0] is Reason.MAILBOX_FULL
-    assert [item.message.content for item in box.clear()] == [0, 1]
+    assert [item.message.content for item in box.take(len(box))] == [0, 1]
 
 
 def test_a_full_mailbox_keeps_the_latest_heartbeat_and_drops_the_oldest_notification():
@@ -112,7 +112,7 @@ def test_a_full_mailbox_keeps_the_latest_heartbeat_and_drops_the_oldest_notifica
             box.put(Item(AgentMessage(kind, number, from_="p")), 0.0)
     box.put(Item(AgentMessage(MessageType.HEARTBEAT, 3, from_="p")), 0.0)
     box.put(Item(AgentMessage(MessageType.NOTIFICATION, 3, from_="p")), 0.0)
-    left = [(item.message.msg_type, item.message.content) for item in box.clear()]
+    left = [(item.message.msg_type, item.message.content) for item in box.take(len(box))]
     assert left == [("heartbeat", 1), ("notification", 2), ("heartbeat", 3), ("notification", 3)]
 
 
