@@ -37,7 +37,7 @@ def late_replies_go_to_whoever_waits():
     settle = AgentMachine._settle
 
     def helpful(self, source, question, reply):
-        if question not in self.requests:
+        if self.requests.get(question) is None:
             for pending in self.requests._open.values():
                 if pending.target == source:
                     question = pending.id
