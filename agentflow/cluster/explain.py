@@ -174,8 +174,7 @@ def diagnose(deployment: Deployment, now: float) -> str:
     """Say in words what is wrong, or that nothing is."""
     findings = []
     trouble = masters_trouble(deployment)
-    if trouble:
-        findings.append(trouble)
+    findings += [trouble] if trouble else _masters_missed(deployment)
     plane = deployment.plane()
     for worker_id in deployment.worker_specs:
         state = deployment.host.state(worker_id)
@@ -195,6 +194,20 @@ def diagnose(deployment: Deployment, now: float) -> str:
     if not findings:
         return f"All is well: {deployment.leader()} leads, {len(plane.workers)} workers are registered, {waiting} tasks wait."
     return "\n".join(findings)
+
+
+def _masters_missed(deployment: Deployment) -> list[str]:
+    """Name the masters that are down or paused beside a leader, and how many more may go."""
+    states = {node_id: deployment.host.state(node_id) for node_id in deployment.master_ids}
+    up = sum(state == "up" for state in states.values())
+    spare = up - (len(states) // 2 + 1)
+    left = f"{spare} more may go" if spare > 0 else "without one more there is no majority"
+    return [
+        f"{node_id} is {state}: {up} of {len(states)} masters are up, {left}; "
+        f"cluster.{'resume' if state == 'paused' else 'restart'}({node_id!r}) brings it back."
+        for node_id, state in states.items()
+        if state != "up"
+    ]
 
 
 def _some(names: list[str], limit: int = 5) -> str:

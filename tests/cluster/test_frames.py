@@ -342,3 +342,16 @@ def test_events_name_their_message_and_say_what_they_can_know_of():
     for row in arrived.itertuples():
         before = sent.vector[row.message]
         assert all(row.vector.get(node, 0) >= count for node, count in before.items())
+
+
+def test_a_master_that_is_missed_is_named_while_others_lead():
+    sim = af.Simulation(masters=5, seed=7)
+    sim.run_until(lambda s: s.leader)
+    first, second = [master for master in sim.masters if master != sim.leader][:2]
+    sim.kill(first)
+    assert sim.diagnose() == (
+        f"{first} is down: 4 of 5 masters are up, 1 more may go; cluster.restart('{first}') brings it back."
+    )
+    sim.pause(second)
+    assert "3 of 5 masters are up, without one more there is no majority" in sim.diagnose()
+    assert f"cluster.resume('{second}')" in sim.diagnose()
