@@ -16,6 +16,7 @@ from agentflow.errors import InvalidConfig
 from agentflow.notebook.html import escape, image, table
 from agentflow.notebook.pictures import panel
 from agentflow.notebook.pictures import run as runs
+from agentflow.notebook.pictures.facades import diagram
 from agentflow.notebook.pictures.picture import page
 from agentflow.notebook.pictures.theme import WORDS
 
@@ -37,10 +38,13 @@ def run_report(run: Run, path: str | os.PathLike[str]) -> Path:
 def cluster_report(cluster: Facade, path: str | os.PathLike[str]) -> Path:
     """Write the report of a cluster: the panel, its elections and queue, and every run that is kept."""
     status = published(cluster)
+    elected = diagram(cluster, kinds="election")
     parts = [
         f"<p class='sub'>{escape(panel.describe(status))}</p>",
         image(panel.cluster_svg(status), panel.describe(status)),
         *_around(status),
+        "<h2>How they were elected</h2>",
+        image(elected.svg(), elected.label),
     ]
     for run in list(cluster.runs.values())[-8:]:
         each = published_run(run)

@@ -293,6 +293,10 @@ def test_a_report_of_a_closed_cluster_is_written_too(tmp_path):
     assert run.report(tmp_path / "r.html").exists()
 
 
+def test_the_report_of_a_cluster_shows_how_its_leaders_were_elected(sim, tmp_path):
+    assert any("leader, term 1" in svg for svg in svgs(sim.report(tmp_path / "c.html").read_text()))
+
+
 def test_a_report_is_an_html_file(sim, tmp_path):
     with pytest.raises(af.InvalidConfig, match=r"\.html"):
         sim.report(tmp_path / "report.pdf")
