@@ -51,7 +51,7 @@ function disc(master, at, leader, picked, size, pick) {
     h("circle", {
       cx: x, cy: y, r: size,
       class: `af-disc${dim ? " af-dim" : ""}${stands ? " af-dash" : ""}`,
-      style: dim ? "" : `stroke:var(--af-t${colour});${leads ? `fill:var(--af-t${colour})` : ""}`,
+      style: dim || !master.term ? "" : `stroke:var(--af-t${colour});${leads ? `fill:var(--af-t${colour})` : ""}`,
     }),
     leads ? h("circle", { key: "ring", cx: x, cy: y, r: size + 4.5, class: "af-ring2", style: `stroke:var(--af-t${colour})` }) : null,
     !leads && !dim && master.fuse > 0.01 ? h("path", { key: "fuse", d: arc(x, y, size + 5, master.fuse), class: "af-fuse" }) : null,

@@ -166,6 +166,9 @@ export function view(model, el, { name, draw, keep, rest }) {
   root.tabIndex = -1;
   root.setAttribute("role", "region");
   root.dataset.testid = `af-${name}`;
+  // In a row of widgets each gets its share of the width; its own contents claim none.
+  el.style.width = "100%";
+  el.style.minWidth = "0";
   el.appendChild(root);
   const state = { root, fixed: null, data: null, said: null, resting: "", heard: performance.now(), here: performance.now() };
   let asked = 0;
