@@ -614,7 +614,5 @@ class Workflow(Forms, Viewable):
                     field="args",
                     task=handle.id,
                 )
-        for handle in handles:
-            if isinstance(handle, MapHandle):
-                self.use(handle)
+        self._used_maps.update(handle.id for handle in handles if isinstance(handle, MapHandle))
         return handles

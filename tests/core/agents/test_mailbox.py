@@ -22,17 +22,21 @@ class SlowMailbox:
         lost = []
         if len(self.items) + in_hand >= self.capacity:
             for old in [old for old in self.items if old.expires <= now]:
-                self.items.remove(old)
+                self.remove(old)
                 lost.append((Reason.EXPIRED, old))
         if len(self.items) + in_hand >= self.capacity:
             victim = self.victim(item.message)
             if victim is None:
                 return [*lost, (Reason.MAILBOX_FULL, item)]
-            self.items.remove(victim)
+            self.remove(victim)
             latest = item.message.msg_type in LATEST
             lost.append((Reason.SUPERSEDED if latest else Reason.DISPLACED, victim))
         self.items.append(item)
         return lost
+
+    def remove(self, gone):
+        """Two messages may be equal; `list.remove` would take the first of them."""
+        self.items = [item for item in self.items if item is not gone]
 
     def victim(self, new):
         def key(m):
