@@ -1,6 +1,7 @@
 """The pictures of the README are what the code draws today, and the README shows them."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,19 @@ def make(*options):
     return subprocess.run([sys.executable, str(MAKE), *options], capture_output=True, text=True, timeout=100)
 
 
-def test_the_pictures_are_what_the_script_draws():
+def test_the_pictures_show_what_the_script_draws():
     done = make("--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_picture_of_something_else_or_in_other_colours_is_noticed():
+    script = runpy.run_path(str(MAKE))
+    panel, diagram = (
+        (MAKE.parent / f"{name}.svg").read_text(encoding="utf-8") for name in ("cluster", "space-time")
+    )
+    assert script["alike"](panel, panel)
+    assert not script["alike"](panel, diagram)
+    assert not script["alike"](panel, panel.replace("#1b2430", "#000000"))
 
 
 def test_the_readme_shows_pictures_that_are_there_and_says_what_is_on_them():
