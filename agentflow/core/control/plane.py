@@ -47,6 +47,12 @@ POISON_DEATHS = 3
 """A task that was running on this many workers when they died is failed instead of tried again."""
 
 
+NOTHING: frozenset[str] = frozenset()
+
+PATIENCE_SECS = 2.0
+"""A task that waits longer for resources has them kept free for it as they come back."""
+
+
 class Applied(NamedTuple):
     """What a batch answered to a client's command."""
 
@@ -309,19 +315,39 @@ class Plane(Ledger):
         if len(demands) == 1 and not demands[0][1] and not demands[0][3]:
             self._place_alike(demands[0], open_workers)
             return
+        reserved: dict[NodeId, frozenset[str]] = {}
         while demands:
             best = queue.best(demands)
             if best is None:
                 return
             waiting, demand, lane = best
-            worker = least_loaded(open_workers, demand)
+            takes = frozenset(name for name, _ in demand[1])
+            free = [each for each in open_workers if not takes & reserved.get(each.id, NOTHING)]
+            worker = least_loaded(free, demand)
             if worker is None:
                 demands.remove(demand)
+                if takes and waiting.at + PATIENCE_SECS <= self.at:
+                    self._reserve(demand, takes, reserved)
                 continue
             queue.serve(waiting, lane)
             self._assign(waiting, worker)
             if demand[3]:
                 demands = self._admitted(demands)
+
+    def _reserve(self, demand: Demand, takes: frozenset[str], reserved: dict[NodeId, frozenset[str]]) -> None:
+        """Keep what a task asks for from those behind it, at one worker that could have it all some day.
+
+        Otherwise small tasks would take each piece as it becomes free, and a large one would wait for ever.
+        """
+        able = [each for each in self.workers.values() if each.alive and not each.draining]
+        able = [each for each in able if each.meets(demand) and each.id not in reserved]
+        if able:
+            # The share of what it asks for that is free now; the first worker of those with the most.
+            shares = [
+                min((each.free.get(name, 0.0) / amount for name, amount in demand[1] if amount), default=1.0)
+                for each in able
+            ]
+            reserved[able[shares.index(max(shares))].id] = takes
 
     def _admitted(self, demands: list[Demand]) -> list[Demand]:
         """Those that want no lock, or one that may be asked for now."""
