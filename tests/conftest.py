@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import HealthCheck, settings
 
 collect_ignore_glob = [
     "benchmarks/*",
@@ -19,6 +20,17 @@ collect_ignore_glob = [
     "e2e_live/*",
 ]
 """Programs to be run by path, and their parts: no doctests are looked for in them."""
+
+# How long an example takes is the machine's business. In CI one commit is judged alike each time; elsewhere new
+# examples are looked for.
+settings.register_profile(
+    "agentflow",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+    print_blob=True,
+)
+settings.load_profile("agentflow")
 
 PATIENCE = 3.0
 """Seconds a thread or child that is on its way out may take to go."""
