@@ -47,7 +47,7 @@ def update_cost():
         scene, tail = RunScene(run), Tail()
         costs, sizes = [], []
         for turn in range(60):
-            sim.run_for(0.01)
+            sim.run_for(0.1)
             tail.look(sim.trace)
             frame = Frame(sim, tail)
             began = time.perf_counter()

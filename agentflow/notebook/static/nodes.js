@@ -148,17 +148,15 @@ export function fly(state, ui) {
     if (sky.childNodes.length > 90) break;
     ui.flown.set(number, lost ? "lost" : "sent");
     const mark = document.createElementNS(NS, kind === "append" ? "path" : "circle");
+    const angle = (Math.atan2(to[1] - from[1], to[0] - from[0]) * 180) / Math.PI;
     if (kind === "append") {
-      const angle = (Math.atan2(to[1] - from[1], to[0] - from[0]) * 180) / Math.PI;
       mark.setAttribute("d", "M6 0L-5 -4.5L-5 4.5Z");
-      mark.style.rotate = `${angle}deg`;
     } else {
       mark.setAttribute("r", kind === "beat" ? 2.2 : 4);
     }
     mark.setAttribute("class", `af-m af-m-${kind}${lost ? " af-m-lost" : ""}`);
     if (kind !== "beat" && kind !== "work" && t > 0) mark.style.setProperty("--af-mine", `var(--af-t${term(t)})`);
-    const way = (share) => `translate(${from[0] + (to[0] - from[0]) * share}px, ${from[1] + (to[1] - from[1]) * share}px)`;
-    mark.style.translate = "0 0";
+    const way = (share) => `translate(${from[0] + (to[0] - from[0]) * share}px, ${from[1] + (to[1] - from[1]) * share}px) rotate(${angle}deg)`;
     sky.appendChild(mark);
     const length = due !== null && due !== undefined ? ((due - sent) / speed) * 1000 : 450;
     const end = lost ? 0.55 : 0.92;
@@ -173,7 +171,7 @@ export function fly(state, ui) {
         const cross = document.createElementNS(NS, "path");
         cross.setAttribute("d", "M-5 -5L5 5M-5 5L5 -5");
         cross.setAttribute("class", "af-cutmark");
-        cross.style.transform = way(end);
+        cross.style.transform = way(end).split(" rotate")[0];
         sky.appendChild(cross);
         setTimeout(() => cross.remove(), 700);
       }
@@ -223,7 +221,7 @@ export function elections(data) {
     const last = i === reigns.length - 1;
     const until = ended === null ? data.now : ended;
     bits.push(h("div", {
-      key: `t${t}${leader}${began}`, class: "af-reign", style: `flex:${Math.max(0.05, Math.sqrt(until - began))} 1 0;background:var(--af-t${term(t)});color:var(--af-k${term(t)})`,
+      key: `t${t}${leader}${began}`, class: "af-reign", style: `flex:${Math.max(5, 100 * Math.sqrt(until - began))} 1 0;background:var(--af-t${term(t)});color:var(--af-k${term(t)})`,
       title: `term ${t}: ${leader} led for ${seconds(until - began)}`,
     }, h("small", null, `term ${t}`), h("span", null, leader)));
     const next = last ? (ended !== null && !data.closed ? data.now : null) : reigns[i + 1][2];
