@@ -33,7 +33,7 @@ from lock_evidence import AUDITS, COLUMNS, Change, Evidence, Notebook, Write, re
 from lock_servers import MariaServer, Missing, PostgresServer, fast_folder
 
 SKEWS_S = (0.0, 3600.0, -3600.0, 7.0, -7.0, 86_400.0)
-EXTRA_S = 20.0  # a short run goes on for this long at most until every kind of fault has landed
+EXTRA_S = 50.0  # a short run goes on for this long at most until every kind of fault has landed
 HERE = Path(__file__).resolve().parent
 
 

@@ -50,7 +50,7 @@ def test_it_waits_as_long_as_told(make, key):
             BlockingLock(other, key, max_duration=0.2),
         ):
             pass
-        assert 0.19 < time.monotonic() - began < 1
+        assert 0.19 < time.monotonic() - began < 5
         entered = []
 
         def wait():
