@@ -77,6 +77,11 @@ def warm() -> threading.Thread:
     return _warming[0]
 
 
+def is_warm() -> bool:
+    """Whether a picture would be drawn without waiting for the engine."""
+    return _warm.is_set()
+
+
 def _compile() -> None:
     try:
         _wasm("digraph { a -> b }")

@@ -11,10 +11,13 @@ from typing import Any
 import anywidget
 import traitlets
 
+from agentflow.notebook.graph import is_warm
+from agentflow.notebook.html import escape
 from agentflow.notebook.live.feed import Feed
 from agentflow.notebook.live.modules import module, style
 from agentflow.notebook.live.scene import Scene
 from agentflow.notebook.live.session import bundle_of, show
+from agentflow.views import find
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 
@@ -49,7 +52,12 @@ class LiveView(anywidget.AnyWidget):
     def bundle(self) -> dict[str, Any]:
         """Every form of it: the widget, and the still for where there is none."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
-        return {WIDGET_MIME: view, **bundle_of(self.scene.subject)}
+        if is_warm() or self.scene.subject is None:
+            return {WIDGET_MIME: view, **bundle_of(self.scene.subject)}
+        # The live view is what people see now; its first paint does not wait for the engine of the still.
+        draw = find("text", type(self.scene.subject))
+        said = repr(self.scene.subject) if draw is None else draw(self.scene.subject)
+        return {WIDGET_MIME: view, "text/plain": said, "text/html": f"<pre>{escape(said)}</pre>"}
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return self.bundle(), {}
