@@ -101,7 +101,7 @@ class FaultRuns:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def result(self, arguments):
-        return self.results[arguments].result(timeout=110)
+        return self.results[arguments].result(timeout=280)
 
     @property
     def pids(self):

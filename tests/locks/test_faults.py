@@ -42,6 +42,7 @@ def done(request, fault_runs):
     return done
 
 
+@pytest.mark.timeout(300)  # its run may stand in line behind others
 @pytest.mark.parametrize("engine", [honest_run(engine) for engine in ("sqlite", "postgresql", "mariadb")])
 def test_the_lock_holds_under_faults(engine, done):
     assert done.returncode == 0
@@ -52,6 +53,7 @@ def test_the_lock_holds_under_faults(engine, done):
         assert re.search(r"[1-9]\d* restarts of the database", done.stdout)
 
 
+@pytest.mark.timeout(300)  # its run may stand in line behind others
 @pytest.mark.parametrize(
     "mutant",
     [
