@@ -24,6 +24,7 @@ from agentflow.cluster.nodes import MasterHandle, Nodes, WorkerHandle
 from agentflow.cluster.run import Cancelled, Run, drawn
 from agentflow.cluster.settings import check_readable, checked_timeout
 from agentflow.cluster.submitting import Submitting
+from agentflow.cluster.waits import queue_stats
 from agentflow.core.control.commands import (
     CancelRun,
     ClientCommand,
@@ -36,6 +37,7 @@ from agentflow.core.nodes.client import Command, Watch
 from agentflow.core.nodes.master import Master
 from agentflow.core.nodes.messages import Order, growth_of
 from agentflow.core.record import Record
+from agentflow.core.scheduling import QueueStats
 from agentflow.errors import Closed, InvalidConfig, ObjectLost
 from agentflow.ids import AttemptId, NodeId, RunId, TaskId
 
@@ -276,6 +278,17 @@ class Facade(Submitting, Membership):
             if taken and other.id != run:
                 taken.difference_update(other.value, [row.attempt for row in other.history])
         return mine | taken
+
+    def queue_stats(self) -> QueueStats:
+        """Give the replicated queue in numbers; `frames.queue()` has its course.
+
+        Returns
+        -------
+        QueueStats
+            Tasks that wait by priority and by group, waits and rates. `dead_letters` are tasks that failed
+            for good.
+        """
+        return self.read(lambda: queue_stats(self.plane(), self.now))
 
     def memory(self) -> pd.DataFrame:
         """Give the bytes of the values that are kept, a row a run, with how many there are and how many went."""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -140,11 +141,19 @@ def test_options_reach_the_demonstration(monkeypatch):
         sys.modules["agentflow.cli.demo"], "run_demo", lambda **settings: seen.append(settings) or 0
     )
     words = ["demo", "--no-faults", "--seed", "7", "--masters", "5", "--workers", "2", "--json"]
+    words += ["--report", "demo.html"]
     assert CliRunner().invoke(app, words).exit_code == 0
     assert CliRunner().invoke(app, ["demo"]).exit_code == 0
     assert seen == [
-        {"faults": False, "seed": 7, "masters": 5, "workers": 2, "as_json": True},
-        {"faults": True, "seed": 0, "masters": 3, "workers": 4, "as_json": False},
+        {
+            "faults": False,
+            "seed": 7,
+            "masters": 5,
+            "workers": 2,
+            "as_json": True,
+            "report": Path("demo.html"),
+        },
+        {"faults": True, "seed": 0, "masters": 3, "workers": 4, "as_json": False, "report": None},
     ]
 
 

@@ -643,3 +643,22 @@ def test_a_result_that_cannot_be_weighed_or_compared_is_still_a_result(sim):
             raise RuntimeError("no")
 
     assert isinstance(sim.submit(Odd).result(), Odd)
+
+
+def test_the_queue_in_numbers_is_what_went_through_it():
+    sim = af.Simulation(masters=3, workers=1, seed=4, config=af.RaftConfig.fast())
+    flow = af.Workflow("waits")
+    for number in range(12):
+        flow.add(pow, number, 2, id=f"p{number}", priority="urgent" if number < 2 else "low", duration=2)
+    run = sim.submit(flow)
+    sim.run_until(lambda s: s.queue_stats().depth == 8)
+    now = sim.queue_stats()
+    assert now.by_priority == {"LOW": 8, "MEDIUM": 0, "HIGH": 0, "URGENT": 0}
+    assert now.by_group == {"any": 8}
+    assert (now.enqueued, now.dequeued, now.retried, now.dead_letters) == (12, 4, 0, 0)
+    run.wait()
+    after = sim.queue_stats()
+    waits = run.frames.tasks().wait_s
+    assert (after.depth, after.dequeued, after.oldest_s) == (0, 12, 0.0)
+    assert 3.5 < after.wait_p99_s < 5
+    assert after.wait_mean_s == pytest.approx(waits.mean(), abs=0.2)

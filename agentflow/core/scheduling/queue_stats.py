@@ -154,8 +154,8 @@ class Meter:
             retried=self.retried,
             dead_letters=dead_letters,
             wait_mean_s=self._wait_sum / self.dequeued if self.dequeued else 0.0,
-            wait_p50_s=_quantile(waits, 0.5),
-            wait_p99_s=_quantile(waits, 0.99),
+            wait_p50_s=quantile(waits, 0.5),
+            wait_p99_s=quantile(waits, 0.99),
             oldest_s=oldest_s,
             rate_in=rate_in,
             rate_out=rate_out,
@@ -163,12 +163,12 @@ class Meter:
         )
 
 
-def _quantile(ordered: list[float], share: float) -> float:
+def quantile(ordered: list[float], share: float) -> float:
     """The smallest value that at least this share does not exceed.
 
     Examples
     --------
-    >>> _quantile([1.0, 2.0, 3.0, 4.0], 0.5), _quantile([], 0.5)
+    >>> quantile([1.0, 2.0, 3.0, 4.0], 0.5), quantile([], 0.5)
     (2.0, 0.0)
     """
     if not ordered:
