@@ -6,7 +6,7 @@ Every case runs in a process of its own, so that its peak memory is its own; med
 and processor seconds (the latter say more on a busy machine), and the machine's load are printed. Graphs:
 every task waits for two random earlier ones; `--shuffled` submits them in random order. The peers get the
 same integers; `names` is the same graph by way of `Workflow`, with texts as ids. graphlib has no critical
-path. Schedules: the recorded workflows on 8 slots, in simulated time.
+path.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
-
-TRACES = Path(__file__).resolve().parents[3] / "shared" / "data" / "wfinstances"
 
 Phases = Iterator[str]
 """A case yields the name of each phase when it is over."""
@@ -261,22 +259,6 @@ def run_registry(workers: int) -> dict[str, float]:
     return {"choices/s": rounds / (time.process_time() - began)}
 
 
-def schedules() -> list[list[Any]]:
-    """Makespans of the recorded workflows on 8 slots, against the lower bound."""
-    from agentflow.core.scheduling import TaskDependencyGraph, Workflow
-
-    rows = []
-    for path in sorted(TRACES.glob("*.json")):
-        flow = Workflow.from_wfformat(path, scale=0)
-        graph = TaskDependencyGraph.from_workflow(flow)
-        best = graph.critical_path(slots=8)
-        starts = graph.schedule(8, policy="submitted")
-        plain = max(starts[task] + node.estimated_duration_secs for task, node in flow.tasks.items())
-        bound = best.lower_bound_secs
-        rows.append([path.stem[:40], len(flow), bound, plain / bound, best.makespan_secs / bound])
-    return rows
-
-
 # --- the command ------------------------------------------------------------------------------------------
 
 
@@ -344,7 +326,7 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--shuffled", action="store_true", help="also submit the graph in random order")
-    parser.add_argument("--only", choices=["graph", "queue", "story", "registry", "schedules"])
+    parser.add_argument("--only", choices=["graph", "queue", "story", "registry"])
     parser.add_argument("--engines", nargs="*", default=[], help="some of: " + ", ".join(GRAPHS))
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -377,9 +359,6 @@ def main() -> None:
             found = {n: [child("--case", f"{part}:{n}") for _ in range(options.repeats)] for n in sizes}
             rows = [[f"{n:,}", *median(runs).values()] for n, runs in found.items()]
             table(["", *next(iter(found.values()))[0]], rows)
-    if wanted("schedules"):
-        print("\nschedules on 8 slots: makespan over max(critical path, work / 8)")
-        table(["", "tasks", "bound s", "in file order", "longest chain first"], schedules())
     print(f"\nload at the end {os.getloadavg()[0]:.1f}")
 
 
