@@ -13,6 +13,7 @@ from agentflow.cluster.deployment import WorkerSpec
 from agentflow.core.control.commands import Batch, ClientCommand, ClientOp, RegisterWorker, decode, encode
 from agentflow.core.nodes.messages import sendable
 from agentflow.errors import InvalidConfig
+from agentflow.executors.choose import ENGINES
 
 
 class EvenMasters(UserWarning):
@@ -109,15 +110,22 @@ def worker_specs(workers: Any, cpu_cores: float = 4.0, *, engines: bool = False)
     groups = workers if isinstance(workers, Mapping) else {"default": workers}
     specs = []
     for group, count in groups.items():
-        if engines and not isinstance(count, int | float | None):
+        if engines and _is_engine(count):
             specs.append(checked_spec(WorkerSpec(group, _places(count), cpu_cores, executor=count)))
             continue
         if not isinstance(count, int) or isinstance(count, bool):
-            raise InvalidConfig(f"workers={workers!r}: give a number, or a number a group", field="workers")
+            engine = ", or an executor for a group" if engines else ""
+            raise InvalidConfig(
+                f"workers={workers!r}: give a number, or a number a group{engine}", field="workers"
+            )
         if count < 0:
             raise InvalidConfig(f"workers={workers!r}: there cannot be fewer than none", field="workers")
         specs += [checked_spec(WorkerSpec(group=group, cpu_cores=cpu_cores))] * count
     return specs
+
+
+def _is_engine(value: Any) -> bool:
+    return value in ENGINES if isinstance(value, str) else not isinstance(value, int | float | None)
 
 
 def _places(executor: Any) -> int:

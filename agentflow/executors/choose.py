@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from agentflow.errors import InvalidConfig
 from agentflow.executors import streams
@@ -20,6 +20,9 @@ from agentflow.executors.processes import ProcessRunner
 from agentflow.executors.threads import Brigade, ThreadRunner, check_slots
 
 ExecutorSpec: TypeAlias = str | Executor | Runner | Callable[[str], Any]
+
+ENGINES: Final = ("threads", "processes", "inline", "ray")
+"""The executors that have a name here."""
 
 
 def runner_for(

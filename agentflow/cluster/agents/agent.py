@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 import msgspec
 
@@ -44,6 +44,9 @@ __all__ = ["AgentCommunication"]
 
 _H = TypeVar("_H", bound=Handler)
 _T = TypeVar("_T")
+
+FAREWELL_SECS: Final = 1.0
+"""How long closing waits for what the agent still sends, and for a handler that is running."""
 
 
 class AgentCommunication(Voice, Viewable):
@@ -302,8 +305,11 @@ class AgentCommunication(Voice, Viewable):
             # Waiting here would keep the loop from doing what is waited for.
             farewell.add_done_callback(self._leave_soon)
             return
-        self._bus.wait(farewell, 1.0)
+        consumer = self._consumer
+        self._bus.wait(farewell, FAREWELL_SECS)
         self._leave()
+        if consumer is not None:
+            consumer.join(FAREWELL_SECS)
 
     def leave_behind(self) -> None:
         """Take note that the simulation went back to before this agent was there."""

@@ -117,6 +117,11 @@ class Consumer:
         if self._thread is not None:
             self._thread.close()
 
+    def join(self, limit_s: float) -> None:
+        """Block until no function of its runs any more, for a moment at most."""
+        if self._thread is not None:
+            self._thread.join(limit_s)
+
     # --- reading ----------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:

@@ -44,6 +44,11 @@ class HandlerThread:
         """End when the call under way is over."""
         self._jobs.put(None)
 
+    def join(self, limit_s: float) -> None:
+        """Block until it has ended, for a moment at most; in the thread itself, not at all."""
+        if self._thread is not threading.current_thread():
+            self._thread.join(limit_s)
+
     def _main(self) -> None:
         while (job := self._jobs.get()) is not None:
             future, fn, args = job
