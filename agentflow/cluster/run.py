@@ -176,7 +176,13 @@ class Run(Progression, HasOutput, Watchable):
                     f"it, and run.retry(tasks=[{name!r}]) computes it again",
                     key=name,
                 )
-            return self._home.value_of(self._value[at])
+            try:
+                return self._home.value_of(self._value[at])
+            except ObjectLost:
+                raise ObjectLost(
+                    f"the value of {name!r} of {self.id} is gone: the run was released; submit the workflow again",
+                    key=name,
+                ) from None
         if state == State.CANCELLED:
             raise TaskCancelled(f"{name!r} of {self.id} was cancelled before it finished", task=name)
         if state == State.SKIPPED:

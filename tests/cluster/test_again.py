@@ -374,3 +374,11 @@ def test_cancelling_names_the_functions_that_run_on(fresh, eventually):
     gate.set()
     assert eventually(lambda: not fresh._launcher.overdue)
     assert repr(run.cancel()) == "<0 tasks cancelled>"
+
+
+def test_a_value_asked_for_after_release_is_told_by_the_name_of_its_task():
+    with af.Cluster(masters=1, workers=1) as cluster:
+        run = cluster.submit(pow, 2, 3).wait(60)
+        run.release()
+        with pytest.raises(af.ObjectLost, match="the value of 'pow' of run-1 is gone: the run was released"):
+            run.result()
