@@ -11,13 +11,10 @@ import gc
 import importlib.util
 import itertools
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -75,57 +72,6 @@ def servers():
     own = Servers()
     yield own
     own.stop()
-
-
-class FaultRuns:
-    """The fault tests' programs, begun with the first test of this folder: they mostly wait, and so do the tests."""
-
-    AT_ONCE = 2
-
-    def __init__(self, wanted):
-        self.guard = threading.Lock()
-        self.running = {}
-        self.pool = ThreadPoolExecutor(self.AT_ONCE, thread_name_prefix="fault-runs")
-        self.results = {arguments: self.pool.submit(self.run, arguments) for arguments in wanted}
-
-    def run(self, arguments):
-        with self.guard:
-            process = subprocess.Popen(
-                [sys.executable, str(FAULTS / "locks.py"), *arguments],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            self.running[arguments] = process
-        out, err = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-    def result(self, arguments):
-        return self.results[arguments].result(timeout=280)
-
-    @property
-    def pids(self):
-        with self.guard:
-            return {process.pid for process in self.running.values()}
-
-    def stop(self):
-        self.pool.shutdown(wait=False, cancel_futures=True)
-        for process in self.running.values():
-            process.send_signal(signal.SIGINT)  # it ends its own children
-        self.pool.shutdown()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def fault_runs(request):
-    """Run what the chosen tests will ask for; each names it in a mark `fault_run`."""
-    marks = [item.get_closest_marker("fault_run") for item in request.session.items if not skipped(item)]
-    runs = FaultRuns(dict.fromkeys(mark.args for mark in marks if mark is not None))
-    yield runs
-    runs.stop()
-
-
-def skipped(item):
-    return item.get_closest_marker("skip") is not None
 
 
 @pytest.fixture(params=ENGINES)
@@ -196,10 +142,9 @@ def eventually():
     return wait
 
 
-def traces(servers, fault_runs):
-    """Threads and children, but for the servers and the fault runs, which live longer than a test."""
+def traces(servers):
+    """Threads and children, but for the servers, which live longer than a test."""
     own = {server.process.pid for server in servers.running.values() if server.process is not None}
-    own |= fault_runs.pids
     children = [child for child in psutil.Process().children() if child.pid not in own]
     found = {thread.name: thread for thread in threading.enumerate()}
     return found | {f"child {child.pid}": child for child in (*children, *more(children))}
@@ -214,12 +159,12 @@ def more(children):
 
 
 @pytest.fixture(autouse=True)
-def nothing_left_behind(servers, fault_runs):
+def nothing_left_behind(servers):
     """Fail a test that leaves a thread, a child or a file behind."""
-    before, files = traces(servers, fault_runs), set(os.listdir())
+    before, files = traces(servers), set(os.listdir())
     yield
     ends = time.monotonic() + 3
-    while left := traces(servers, fault_runs).keys() - before.keys():
+    while left := traces(servers).keys() - before.keys():
         assert time.monotonic() < ends, f"left behind: {sorted(left)}"
         gc.collect()
         time.sleep(0.01)
