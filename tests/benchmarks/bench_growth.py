@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import statistics
@@ -157,15 +158,16 @@ def child(part: str, masters: int, argument: int | str) -> dict[str, Any]:
     return found
 
 
-def medians(part: str, argument: int | str, repeats: int) -> dict[int, dict[str, float]]:
-    """Medians by number of masters; these take turns, so that the machine's moods meet both."""
-    runs: dict[int, list[dict[str, Any]]] = {masters: [] for masters in MASTERS}
+def medians(part: str, arguments: list[Any], repeats: int) -> dict[tuple[Any, int], dict[str, float]]:
+    """Medians by argument and number of masters; all take turns, so that the machine's moods meet each."""
+    cases = [(argument, masters) for argument in arguments for masters in MASTERS]
+    runs: dict[tuple[Any, int], list[dict[str, Any]]] = {case: [] for case in cases}
     for _ in range(repeats):
-        for masters in MASTERS:
-            runs[masters].append(child(part, masters, argument))
+        for argument, masters in cases:
+            runs[argument, masters].append(child(part, masters, argument))
     return {
-        masters: {key: statistics.median(run[key] for run in each) for key in each[0] if key != "ends"}
-        for masters, each in runs.items()
+        case: {key: statistics.median(run[key] for run in each) for key in each[0]}
+        for case, each in runs.items()
     }
 
 
@@ -178,8 +180,10 @@ def drawn(points: dict[int, list[tuple[int, float]]]) -> str:
     sizes = [size for size, _ in points[MASTERS[0]]]
     top = 1.15 * max(cost for line in points.values() for _, cost in line)
 
-    def place(at: int, cost: float) -> str:
-        x = left + (width - left - 90) * at / max(1, len(sizes) - 1)
+    span = math.log(max(sizes) / min(sizes)) or 1.0
+
+    def place(size: int, cost: float) -> str:
+        x = left + (width - left - 90) * math.log(size / min(sizes)) / span
         return f"{x:.1f},{base - (base - 30) * cost / top:.1f}"
 
     parts = [
@@ -188,14 +192,14 @@ def drawn(points: dict[int, list[tuple[int, float]]]) -> str:
         f'<text x="{left}" y="18">microseconds per task, by tasks of the run (median)</text>',
     ]
     for part in range(5):
-        y = float(place(0, top * part / 4).split(",")[1])
+        y = float(place(sizes[0], top * part / 4).split(",")[1])
         parts.append(f'<line x1="{left}" x2="{width - 80}" y1="{y}" y2="{y}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 8}" y="{y + 4}" text-anchor="end">{top * part / 4:.0f}</text>')
-    for at, size in enumerate(sizes):
-        x = place(at, 0).split(",")[0]
+    for size in sizes:
+        x = place(size, 0).split(",")[0]
         parts.append(f'<text x="{x}" y="{base + 18}" text-anchor="middle">{size:,}</text>')
     for (masters, line), colour in zip(points.items(), ("#0072b2", "#d55e00"), strict=True):
-        spots = [place(at, cost) for at, (_, cost) in enumerate(line)]
+        spots = [place(size, cost) for size, cost in line]
         parts.append(f'<polyline points="{" ".join(spots)}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for spot in spots:
             x, y = spot.split(",")
@@ -211,16 +215,14 @@ def show_growth(sizes: list[int], repeats: int, plot: str | None) -> None:
     print(f"\ncost per task by size of the run; medians of {repeats}")
     print("    tasks  masters   tasks/s  wall us/task  cpu us/task  KB/task (run, trace and log)")
     points: dict[int, list[tuple[int, float]]] = {masters: [] for masters in MASTERS}
-    for size in sizes:
-        for masters, found in medians("growth", size, repeats).items():
-            points[masters].append((size, found["wall_us"]))
-            rate = size / found["wall_s"]
-            bar = "#" * round(found["wall_us"] / 4)
-            print(
-                f"  {size:>7,}  {masters:>7}  {rate:>8,.0f}  {found['wall_us']:>12.1f}  {found['cpu_us']:>11.1f}"
-                f"  {found['kb']:>7.2f}  {bar}",
-                flush=True,
-            )
+    for (size, masters), found in medians("growth", sizes, repeats).items():
+        points[masters].append((size, found["wall_us"]))
+        rate = size / found["wall_s"]
+        bar = "#" * round(found["wall_us"] / 4)
+        print(
+            f"  {size:>7,}  {masters:>7}  {rate:>8,.0f}  {found['wall_us']:>12.1f}  {found['cpu_us']:>11.1f}"
+            f"  {found['kb']:>7.2f}  {bar}",
+        )
     if plot:
         Path(plot).write_text(drawn(points))
         print(f"plot in {plot}")
@@ -230,7 +232,7 @@ def show_submit(size: int, repeats: int) -> None:
     """Rate and memory of a submission."""
     print(f"\nsubmission of {size:,} tasks with {PARENTS} inputs each, no worker there; medians of {repeats}")
     print("  masters  add tasks/s  commit tasks/s  single submits/s  workflow MB  submitted MB more  KB/task")
-    for masters, found in medians("submit", size, repeats).items():
+    for (_, masters), found in medians("submit", [size], repeats).items():
         kb = 1024 * (found["flow_mb"] + found["submitted_mb"]) / size
         print(
             f"  {masters:>7}  {size / found['add_s']:>11,.0f}  {found['rate']:>14,.0f}  {found['single_rate']:>16,.0f}"
@@ -272,7 +274,7 @@ def show_montage(trace: Path, repeats: int) -> None:
         print(f"\nno {trace.name}: give the recorded trace as --trace FILE")
         return
     print(f"\n{trace.stem} with durations of zero; medians of {repeats}")
-    for masters, found in medians("montage", str(trace), repeats).items():
+    for (_, masters), found in medians("montage", [str(trace)], repeats).items():
         print(
             f"  masters={masters}: {found['wall_s']:.3f} s, {found['wall_us']:.1f} us of the wall's and "
             f"{found['cpu_us']:.1f} us of the processor's time per task"
