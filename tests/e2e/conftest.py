@@ -34,7 +34,7 @@ class Reader(Sheet):
         self.page.wait_for_function(SHOWN, arg=count, timeout=30_000)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def lab(program, tmp_path_factory):
     """A server on a folder with the notebooks."""
     program("chromium")

@@ -1,4 +1,8 @@
-"""One JupyterLab and one browser for all tests of the views; a notebook and a kernel each."""
+"""One JupyterLab and one browser for the tests of a module; a notebook and a kernel each.
+
+Playwright's loop counts as running in this thread until the browser is closed, so it must not outlive the module:
+whatever calls `asyncio.run` afterwards would be refused.
+"""
 
 import itertools
 import os
@@ -18,20 +22,22 @@ expect.set_options(timeout=20_000)
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    """The server, its kernels and the browser serve all tests here, and end with the session."""
+    """The server, its kernels and the browser serve all tests of a module, and end with it."""
 
 
-@pytest.fixture(scope="session")
-def lab(tmp_path_factory):
+@pytest.fixture(scope="module")
+def lab(program, tmp_path_factory):
     """The server."""
+    program("chromium")
     lab = Lab(tmp_path_factory.mktemp("lab") / "here")
     yield lab
     lab.close()
 
 
-@pytest.fixture(scope="session")
-def chrome():
+@pytest.fixture(scope="module")
+def chrome(program):
     """The browser."""
+    program("chromium")
     with browser() as chrome:
         yield chrome
 
