@@ -288,14 +288,15 @@ def parts_of(cluster: Facade) -> dict[str, Any]:
 def _alerts(cluster: Facade, masters: Sequence[MasterStatus]) -> tuple[str, ...]:
     if cluster.closed:
         return ()
+    said = cluster.diagnose().splitlines()
     found = [
         f"{master.id} is {master.state}; cluster.{'resume' if master.state == 'paused' else 'restart'}({master.id!r}) brings it back"
         for master in masters
         if master.state in ("down", "paused")
+        and not any(line.startswith(f"{master.id} is {master.state}") for line in said)
     ]
     if cluster.network.severed:
         found.append("the network is cut; cluster.heal() mends it")
-    said = cluster.diagnose().splitlines()
     return (*found, *(line for line in said if line and not line.startswith("All is well")))
 
 
